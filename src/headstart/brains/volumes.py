@@ -5,6 +5,7 @@ World coordinates are those of ICBM152 2009a symmetric, in mm, RAS+: x to the ri
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -104,8 +105,10 @@ def _compute_template(spec: VolumeSpec) -> dict[str, np.ndarray]:
     def on_grid(image) -> np.ndarray:
         # Averaging before the coarse grid samples it keeps probabilities honest at 4 mm.
         smooth = _smoothed(image, spec.spacing_mm)
-        out = resample_img(smooth, spec.affine, spec.shape, interpolation="linear",
-                           copy_header=True, force_resample=True)
+        with warnings.catch_warnings():  # a mask is resampled linearly on purpose: it is thresholded below
+            warnings.simplefilter("ignore", UserWarning)
+            out = resample_img(smooth, spec.affine, spec.shape, interpolation="linear",
+                               copy_header=True, force_resample=True)
         return np.asarray(out.dataobj, np.float32)
 
     t1 = on_grid(datasets.load_mni152_template(resolution=1))
