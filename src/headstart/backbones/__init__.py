@@ -1,0 +1,52 @@
+"""3D backbones for any volume; a new one is one new entry in ``BACKBONES``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from headstart.backbones.base import Backbone
+from headstart.backbones.cnn import SmallCNN
+from headstart.backbones.model import BrainModel
+from headstart.backbones.monai_nets import DenseNet121, ResNet18
+from headstart.backbones.vit import SIZES, VisionTransformer
+from headstart.brains.volumes import VolumeSpec
+from headstart.errors import HeadstartError
+
+
+def _vit(name: str, spec: VolumeSpec) -> Backbone:
+    return VisionTransformer(spec, *SIZES[name])
+
+
+BACKBONES: dict[str, Callable[[VolumeSpec], Backbone]] = {
+    **{name: partial(_vit, name) for name in SIZES},
+    "cnn-small": lambda spec: SmallCNN(),
+    "densenet121": lambda spec: DenseNet121(),
+    "resnet18": lambda spec: ResNet18(),
+}
+
+
+def build_backbone(name: str, spec: VolumeSpec, *, seed: int = 0) -> Backbone:
+    """The backbone called ``name`` for volumes on ``spec``; its initial weights are a function of ``seed`` alone.
+
+    Raises:
+        HeadstartError: there is no such backbone; the message lists those there are.
+    """
+    if name not in BACKBONES:
+        raise HeadstartError(f"unknown backbone '{name}'", fix=f"Choose one of: {', '.join(BACKBONES)}.")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return BACKBONES[name](spec)
+
+
+def build_model(name: str, spec: VolumeSpec, num_outputs: int, *, seed: int = 0) -> BrainModel:
+    """A fresh backbone with a fresh head of ``num_outputs``, both a function of ``seed`` alone."""
+    backbone = build_backbone(name, spec, seed=seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed + 1)
+        return BrainModel(backbone, num_outputs)
+
+
+__all__ = ["BACKBONES", "Backbone", "BrainModel", "build_backbone", "build_model"]
