@@ -1,0 +1,60 @@
+"""What a training run is asked to do, and what it reports."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class TrainingPlan(BaseModel):
+    """The choices of one training run; an immutable value.
+
+    Attributes:
+        mode: ``full`` trains everything; ``probe`` trains a linear head on frozen, standardised features.
+        learning_rate: peak rate of the head (and of everything, with ``layer_decay`` 1).
+        weight_decay: on weights of linear and convolution layers only.
+        batch_size: over all processes together.
+        max_epochs: the most passes over the training scans.
+        patience: epochs without a better validation loss before training stops.
+        warmup_fraction: of all steps, with a linearly rising rate; a cosine to zero follows.
+        layer_decay: factor on the rate for each group of layers further from the output.
+        clip_norm: largest norm of the gradient.
+        augmentation: strength, relative to the defaults of ``Augmentation``; 0 turns it off.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mode: Literal["full", "probe"] = "full"
+    learning_rate: float = Field(3e-4, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    batch_size: int = Field(16, ge=1)
+    max_epochs: int = Field(60, ge=1)
+    patience: int = Field(15, ge=1)
+    warmup_fraction: float = Field(0.1, ge=0, lt=1)
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    clip_norm: float = Field(1.0, gt=0)
+    augmentation: float = Field(1.0, ge=0)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch: mean losses (no validation loss without validation scans), the rate at its end, its duration."""
+
+    train_loss: float
+    validation_loss: float | None
+    learning_rate: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class History:
+    """How a training run went; ``best_epoch`` (from 0) is the one whose weights the model holds."""
+
+    epochs: tuple[Epoch, ...]
+    best_epoch: int
+    scans_per_second: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
