@@ -21,6 +21,9 @@ from headstart.errors import HeadstartError
 
 CONTROLS, BIAS_CONTROLS = 7, 4  # control points per axis
 NOISE_BANK = 1 << 20
+CHUNK_VOXELS = 1 << 19  # what is worked on at once stays in the processor's cache
+# Stored intensities lie in [-0.5, 2]: shifted by the first, they are about what a scanner would measure.
+LOWEST, HIGHEST = -0.5, 2.0
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Augmentation:
         stretch: of each entry of the linear map (scaling; half of it for shear).
         elastic_mm: displacement of the control points, about 40 mm apart.
         bias: log of the multiplicative field at its control points.
-        gamma: log of the exponent of the intensities (1, white matter, is the fixed point).
+        gamma: log of the exponent of the intensities; 1, about white matter, is the fixed point.
         blur_mm: standard deviation.
         noise: standard deviation of the Rician noise, in intensity units.
         flip: mirror left and right with probability one half.
@@ -90,12 +93,14 @@ def augment(volumes: Tensor, seeds: Sequence[int] | np.ndarray, limits: Augmenta
     """Augment a batch; background stays exactly 0 and each sample depends on its own seed only.
 
     Args:
-        volumes: (n, 1, X, Y, Z) float32 on one of the known grids, 0 outside the brain, nowhere negative.
+        volumes: (n, 1, X, Y, Z) float32 on one of the known grids, scaled as in a store; 0 is background.
         seeds: n integers, see ``sample_seeds``.
         limits: how far to go.
     """
     spec = spec_of(tuple(volumes.shape[2:]))
-    return apply_draw(volumes, draw(seeds, spec, limits))
+    size = max(CHUNK_VOXELS // volumes[0].numel(), torch.get_num_threads()) if volumes.device.type == "cpu" else len(seeds)
+    starts = range(0, len(seeds), size)
+    return torch.cat([apply_draw(volumes[i : i + size], draw(seeds[i : i + size], spec, limits)) for i in starts])
 
 
 def spec_of(shape: tuple[int, ...]) -> VolumeSpec:
@@ -129,27 +134,32 @@ def draw(seeds: Sequence[int] | np.ndarray, spec: VolumeSpec, limits: Augmentati
 
 
 def apply_draw(volumes: Tensor, drawn: Draw) -> Tensor:
-    """Apply what was drawn: blur, deformation, gamma and bias field, noise."""
+    """Apply what was drawn: blur, deformation, gamma, bias field, noise.
+
+    The brain's mask travels beside its intensities, so that the brain neither grows nor darkens at its rim.
+    """
     spec = spec_of(tuple(volumes.shape[2:]))
-    warped = warp(blur(volumes, drawn.blur, drawn.blur_passes), drawn.control, spec)
-    brain = (warped > 0).mul_(kept_voxels(spec, volumes.device))
+    mask = (volumes != 0).float()
+    signal = volumes.sub(LOWEST).div_(1 - LOWEST).mul_(mask)
+    signal, mask = warp(blur(torch.cat([signal, mask], 1), drawn.blur, drawn.blur_passes), drawn.control, spec).split(1, 1)
+    brain = (mask > 0.5).logical_and_(kept_voxels(spec, volumes.device))
     bias = _upsample(drawn.log_bias[:, None].to(volumes.device), spec, BIAS_CONTROLS)
     gamma = _per_sample(drawn.gamma, volumes)
-    shaded = warped.log_().mul_(gamma).add_(bias).exp_()  # x ** gamma * field; log 0 = -inf comes back as 0
-    return _add_rician_noise(shaded, drawn).mul_(brain)
+    signal = (signal / mask.clamp(min=0.5)).log_().mul_(gamma).add_(bias).exp_()  # signal ** gamma * field
+    signal = _add_rician_noise(signal, drawn)
+    return signal.mul_(1 - LOWEST).add_(LOWEST).clamp_(max=HIGHEST).mul_(brain)
 
 
 def blur(volumes: Tensor, variance: Tensor, passes: int) -> Tensor:
-    """Blur by ``passes`` three-tap kernels along each axis, whose variances (in voxels²) add up; 0 stays 0."""
+    """Blur by ``passes`` three-tap kernels along each axis, whose variances (in voxels²) add up."""
     side = _per_sample(variance / max(2 * passes, 1), volumes)
-    blurred = volumes
     for axis in (2, 3, 4) * passes:
-        blurred = _three_taps(blurred, side, axis)
-    return blurred * (volumes > 0)
+        volumes = _three_taps(volumes, side, axis)
+    return volumes
 
 
 def warp(volumes: Tensor, control: Tensor, spec: VolumeSpec) -> Tensor:
-    """Resample (n, 1, X, Y, Z) linearly along the free-form deformation with these control points; outside is 0."""
+    """Resample (n, k, X, Y, Z) linearly along the free-form deformation with these control points; outside is 0."""
     grid = _upsample(control.to(volumes.device), spec, CONTROLS)
     return F.grid_sample(volumes, grid.permute(0, 2, 3, 4, 1), align_corners=True)
 
