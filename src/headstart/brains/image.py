@@ -1,7 +1,7 @@
-"""A 3D image, and its resampling by an affine, without aliasing: blocks of source voxels are averaged, then read out trilinearly.
+"""A 3D image, and its resampling by an affine.
 
-Both steps are linear maps along one axis each, so where the two grids are parallel they become one sparse matrix per
-axis; any other affine averages the blocks and samples them.
+Without aliasing: blocks of source voxels are averaged, then sampled trilinearly. Where the two grids are parallel,
+both steps together are one sparse matrix per axis; for any other affine the averaged blocks are sampled by torch.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from scipy import sparse
 
 from headstart.brains.volumes import VolumeSpec
 
+SLABS = 8  # 8 slabs of 256×256 float32 fit into the cache
 PARALLEL_VOXELS = 0.02  # grids count as parallel if no voxel would move by more than this
 
 
@@ -131,9 +132,26 @@ def _interpolation(position: np.ndarray, size: int) -> sparse.csr_array:
 
 
 def _apply(data: np.ndarray, maps: list[sparse.csr_array]) -> np.ndarray:
-    """Apply one map along each axis: (X, Y, Z) to the maps' numbers of rows."""
-    for axis in range(3):
-        data = np.moveaxis(data, axis, 0)
-        flat = maps[axis] @ np.ascontiguousarray(data.reshape(data.shape[0], -1), np.float32)
-        data = np.moveaxis(flat.reshape(-1, *data.shape[1:]), 0, axis)
-    return np.ascontiguousarray(data, np.float32)
+    """Apply one map along each axis: (X, Y, Z) to the maps' numbers of rows, float32.
+
+    The voxels are taken in the order in which they lie in memory, a few slabs at a time, so that what is read and
+    written between the three maps stays in the processor's cache.
+    """
+    order = np.argsort([-abs(stride) for stride in data.strides], kind="stable")
+    flips = [slice(None, None, -1 if data.strides[axis] < 0 else 1) for axis in order]
+    outer, middle, inner = (maps[axis][:, flip] for axis, flip in zip(order, flips))
+    slabs = data.transpose(order)[tuple(flips)]
+    out = np.empty((outer.shape[0], middle.shape[0], inner.shape[0]), np.float32)
+    across, along = sparse.kron(sparse.eye_array(SLABS, dtype=np.float32), middle, "csr"), inner.T.toarray()
+    for start in range(0, len(out), SLABS):
+        reduced = _apply_outer(slabs, outer[start:start + SLABS])  # (up to SLABS, middle × inner)
+        rows, columns = len(reduced) * np.array(middle.shape)
+        reduced = across[:rows, :columns] @ reduced.reshape(columns, -1) @ along
+        out[start:start + SLABS] = reduced.reshape(-1, *out.shape[1:])
+    return np.ascontiguousarray(out.transpose(np.argsort(order)))
+
+
+def _apply_outer(slabs: np.ndarray, part: sparse.csr_array) -> np.ndarray:
+    """``part`` (rows, n) applied to the first axis of ``slabs`` (n, a, b), touching only the slabs it needs."""
+    used = slice(part.indices.min(), part.indices.max() + 1) if part.nnz else slice(0, 0)
+    return part[:, used] @ slabs[used].astype(np.float32).reshape(-1, slabs[0].size)
