@@ -1,0 +1,111 @@
+"""Affine or rigid registration of a brain to the ICBM152 2009a symmetric template, by SimpleITK.
+
+Transforms map native world to template world (mm, RAS+). The metric is the correlation of T1 intensities, evaluated
+at every voxel of the template grid, so that a run is repeatable to the bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal
+
+import numpy as np
+import SimpleITK as sitk
+
+from headstart.brains.volumes import Template
+
+Kind = Literal["affine", "rigid"]
+GRID = "4mm"  # finer grids cost eight times as much and moved overlap by less than 0.005
+SURE_CORRELATION = 0.40  # below it other starting poses are tried; 96 real scans from rest: 0.47-0.75
+TILTS_DEGREES = (-30.0, 0.0, 30.0)
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """``affine`` (4, 4): native world to template world; ``correlation``: of intensities at the end."""
+
+    affine: np.ndarray
+    correlation: float
+
+
+def register(brain: np.ndarray, affine: np.ndarray, template: Template, kind: Kind = "affine") -> Alignment:
+    """Align a masked brain with the template.
+
+    Args:
+        brain: intensities, zero outside the brain, (X, Y, Z).
+        affine: voxel to world (4, 4), diagonal but for the origin, mm.
+        template: the target, on a coarse grid.
+        kind: ``affine`` (12 parameters) or ``rigid`` (6).
+    """
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    fixed = as_itk(np.where(template.brain, template.t1, 0), template.spec.affine)
+    moving = as_itk(brain, affine)
+    centres = _centre(template.brain, template.spec.affine), _centre(brain > 0, affine)
+    best = _optimise(fixed, moving, centres, kind, (0.0, 0.0, 0.0))
+    if best.correlation < SURE_CORRELATION:
+        others = [_optimise(fixed, moving, centres, kind, tilt) for tilt in _tilts()]
+        best = max([best, *others], key=lambda alignment: alignment.correlation)
+    return best
+
+
+def linear_scale(affine: np.ndarray) -> float:
+    """Mean scaling per axis of a transform: the cube root of its determinant."""
+    return float(np.cbrt(np.linalg.det(affine[:3, :3])))
+
+
+def as_itk(data: np.ndarray, affine: np.ndarray) -> sitk.Image:
+    """An image whose physical space is RAS+ world; ``affine`` may only scale and shift."""
+    image = sitk.GetImageFromArray(np.ascontiguousarray(data.T, np.float32))
+    image.SetSpacing(np.diag(affine)[:3].tolist())
+    image.SetOrigin(affine[:3, 3].tolist())
+    return image
+
+
+def _tilts() -> list[tuple[float, ...]]:
+    """Rotations about x, y, z in radians: every combination but rest."""
+    return [tuple(np.deg2rad(tilt)) for tilt in product(TILTS_DEGREES, repeat=3) if any(tilt)]
+
+
+def _centre(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    voxel = np.array([axis.mean() for axis in np.nonzero(mask)])
+    return affine[:3, :3] @ voxel + affine[:3, 3]
+
+
+def _optimise(fixed: sitk.Image, moving: sitk.Image, centres: tuple[np.ndarray, np.ndarray], kind: Kind,
+              tilt: tuple[float, ...]) -> Alignment:
+    transform = _initial(centres, kind, tilt)
+    method = sitk.ImageRegistrationMethod()
+    method.SetMetricAsCorrelation()
+    method.SetInterpolator(sitk.sitkLinear)
+    method.SetInitialTransform(transform, True)
+    method.SetOptimizerAsRegularStepGradientDescent(
+        learningRate=2.0, minStep=0.01, numberOfIterations=100, relaxationFactor=0.6, gradientMagnitudeTolerance=1e-6)
+    method.SetOptimizerScalesFromPhysicalShift()
+    method.SetShrinkFactorsPerLevel([2, 1])
+    method.SetSmoothingSigmasPerLevel([4, 2])
+    method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
+    method.Execute(fixed, moving)
+    return Alignment(np.linalg.inv(_matrix(transform)), float(-method.GetMetricValue()))
+
+
+def _initial(centres: tuple[np.ndarray, np.ndarray], kind: Kind, tilt: tuple[float, ...]) -> sitk.Transform:
+    """Centres of mass on each other, turned by ``tilt``. ITK transforms map fixed (template) to moving points."""
+    fixed_centre, moving_centre = centres
+    rotation = sitk.Euler3DTransform(fixed_centre.tolist(), *tilt, (moving_centre - fixed_centre).tolist())
+    if kind == "rigid":
+        return rotation
+    transform = sitk.AffineTransform(3)
+    transform.SetCenter(rotation.GetCenter())
+    transform.SetMatrix(rotation.GetMatrix())
+    transform.SetTranslation(rotation.GetTranslation())
+    return transform
+
+
+def _matrix(transform: sitk.Transform) -> np.ndarray:
+    linear = np.reshape(transform.GetMatrix(), (3, 3))
+    centre = np.asarray(transform.GetCenter())
+    matrix = np.eye(4)
+    matrix[:3, :3] = linear
+    matrix[:3, 3] = np.asarray(transform.GetTranslation()) + centre - linear @ centre
+    return matrix
