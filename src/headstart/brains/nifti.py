@@ -11,11 +11,10 @@ import stat
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import nibabel as nib
 import numpy as np
-from isal import igzip, isal_zlib
+from isal import igzip
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
 from headstart.brains.image import Image, resample
@@ -52,7 +51,7 @@ def read_nifti(path: str | Path) -> Image:
         return _image(voxels, layout)
     except HeadstartError as error:
         raise HeadstartError(error.problem, path=path, fix=error.fix) from error
-    except (EOFError, zlib.error, isal_zlib.error, igzip.BadGzipFile) as error:
+    except (EOFError, zlib.error, igzip.BadGzipFile) as error:
         raise HeadstartError(f"is damaged or cut short ({error})", path=path, fix=COPY_AGAIN) from error
     except OSError as error:
         raise HeadstartError(f"cannot be read ({error.strerror or error})", path=path,
@@ -79,7 +78,7 @@ class _open:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def __enter__(self) -> tuple[BinaryIO, int]:
+    def __enter__(self) -> tuple[io.BufferedIOBase, int]:
         status = self.path.stat()
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
             raise HeadstartError("is not a file", fix=ONE_VOLUME)
@@ -107,7 +106,7 @@ class _Layout:
     affine: np.ndarray
 
     @classmethod
-    def read(cls, file: BinaryIO, limit: int) -> _Layout:
+    def read(cls, file: io.BufferedIOBase, limit: int) -> _Layout:
         header = _header(file)
         shape, dtype = _shape(header), _dtype(header)
         offset = _offset(header)
@@ -121,7 +120,7 @@ class _Layout:
         return cls(shape, dtype, offset, *_scaling(header), _affine(header, shape))
 
 
-def _header(file: BinaryIO) -> nib.Nifti1Header:
+def _header(file: io.BufferedIOBase) -> nib.Nifti1Header:
     start = file.read(4)
     sizes = {int.from_bytes(start, order) for order in ("little", "big")} if len(start) == 4 else set()
     kind = nib.Nifti2Header if 540 in sizes else nib.Nifti1Header
@@ -213,13 +212,13 @@ def _times(numbers: np.ndarray) -> str:
     return " × ".join(f"{float(number):g}" for number in numbers)
 
 
-def _read_voxels(file: BinaryIO, layout: _Layout) -> np.ndarray:
+def _read_voxels(file: io.BufferedIOBase, layout: _Layout) -> np.ndarray:
     """The stored values as (X, Y, Z) in the file's own order, native byte order."""
     file.read(layout.offset - file.tell())
     values = np.empty(int(np.prod(layout.shape)), layout.dtype)
-    buffer = memoryview(values).cast("B")
+    buffer = values.view(np.uint8)
     got = 0
-    while got < len(buffer) and (count := file.readinto(buffer[got:])):  # type: ignore[attr-defined]
+    while got < len(buffer) and (count := file.readinto(buffer[got:])):
         got += count
     if got < len(buffer):
         raise EOFError(f"{got:,} of {len(buffer):,} bytes of voxels")
