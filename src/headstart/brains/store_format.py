@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 FORMAT, VERSION = "headstart-store", 1
 CONTRACT, PLAN, VOXELS, INDEX, FAILED = "contract.json", "plan.json", "voxels.f16", "index.jsonl", "failed.tsv"
-TIMINGS = "timings.tsv"
+TIMINGS, QC = "timings.tsv", "qc.html"
 RESTORE = "Run prepare into a new folder, or restore this one from a copy."
 
 
