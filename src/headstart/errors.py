@@ -33,3 +33,7 @@ class LeakError(HeadstartError):
 
 class BusyError(HeadstartError):
     """Another process holds the output folder."""
+
+
+class Stopped(HeadstartError):
+    """Stopped on a signal (preemption, time limit) with everything saved; the same command goes on."""

@@ -1,0 +1,28 @@
+"""BIDS folders given where a store is needed: prepared once into the cache, and found again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from headstart.brains.contract import Contract
+from headstart.errors import HeadstartError
+from headstart.files import cache_dir, digest_json
+
+
+def prepared(bids: Sequence[Path], volume: str, *, jobs: int, say: Callable[[Sequence[str]], None]) -> Path:
+    """The store of these BIDS folders on grid ``volume``; scans that are already in it are not prepared again."""
+    from headstart.brains.bids import read_bids
+    from headstart.brains.prepare import prepare
+
+    contract = Contract(volume=volume)
+    folders = [str(folder.resolve()) for folder in bids]
+    store = cache_dir() / "stores" / digest_json([folders, contract.digest])
+    cohort = read_bids(bids)
+    say(cohort.notes)
+    summary = prepare(cohort, store, contract, jobs=jobs)
+    if summary.failed:
+        say([f"{summary.failed} scans could not be prepared and are left out: see {store / 'failed.tsv'}"])
+    if summary.failed == len(cohort):
+        raise HeadstartError("no scan could be prepared", path=store / "failed.tsv", fix="The file gives the reasons.")
+    return store

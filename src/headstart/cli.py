@@ -1,0 +1,166 @@
+"""The command line. Each command imports what it needs when it runs, so that ``headstart --help`` is instant."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+app = typer.Typer(name="headstart", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  help="Transfer learning for 3D brain MRI: give your model a head start, and prove that it helped.")
+
+CANNOT_RUN = 1  # the request or its input is wrong: the message says what to do
+STOPPED = 75  # EX_TEMPFAIL: stopped on a signal with everything saved; the same command goes on
+SET_ASIDE = 10  # + the number of scans that could not be prepared (at most 90)
+
+
+class Volume(StrEnum):
+    mm4, mm3, mm2, mm1 = "4mm", "3mm", "2mm", "1mm"
+
+
+class CohortName(StrEnum):
+    ageing, ad, pd = "ageing", "ad", "pd"
+
+
+Folders = Annotated[list[Path], typer.Argument(help="BIDS folders with T1w scans.", show_default=False)]
+Jobs = Annotated[Optional[int], typer.Option(help="Processes. Default: one a core.", show_default=False)]
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Argument(help="Folder for the BIDS data set.")],
+    cohort: Annotated[CohortName, typer.Option(help="What the people differ in.")] = CohortName.ageing,
+    n: Annotated[int, typer.Option(help="People.", min=1)] = 60,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    sites: Annotated[int, typer.Option(help="Scanners.", min=1)] = 2,
+) -> None:
+    """Write a BIDS data set of simulated brains."""
+    from headstart.simulation.cohort import write_cohort
+
+    write_cohort(out, cohort=cohort.value, n=n, seed=seed, sites=sites)
+    typer.echo(f"{n} simulated brains in {out}")
+
+
+@app.command()
+def prepare(
+    bids: Folders,
+    store: Annotated[Path, typer.Option(help="Folder for the model-ready store.")],
+    volume: Annotated[Volume, typer.Option(help="Grid in template space.")] = Volume.mm4,
+    jobs: Jobs = None,
+) -> None:
+    """Bring every T1w scan to template space: extraction, bias correction, registration, scaling, QC page."""
+    from headstart.brains.bids import read_bids
+    from headstart.brains.contract import Contract
+    from headstart.brains.prepare import prepare as run
+
+    cohort = read_bids(bids)
+    _say_notes(cohort.notes)
+    summary = run(cohort, store, Contract(volume=volume.value), jobs=jobs or _cores())
+    typer.echo(f"{summary} Quality control: {store / 'qc.html'}")
+    if summary.failed:
+        raise typer.Exit(SET_ASIDE + min(summary.failed, 90))
+
+
+@app.command()
+def finetune(
+    bids: Annotated[Optional[list[Path]], typer.Argument(help="BIDS folders (prepared into a cache).",
+                                                         show_default=False)] = None,
+    store: Annotated[Optional[Path], typer.Option(help="A prepared store, instead of BIDS folders.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the result.")] = Path("runs/finetune"),
+    target: Annotated[Optional[str], typer.Option(help="Column of participants.tsv to predict.")] = None,
+    task: Annotated[Optional[str], typer.Option(help="Declared task: brain-age, ad, pd, sex.")] = None,
+    positive: Annotated[Optional[str], typer.Option(help="Value of --target that counts as positive.")] = None,
+    train_sites: Annotated[Optional[str], typer.Option(help="Comma-separated. Default: all but --test-sites.")] = None,
+    test_sites: Annotated[Optional[str], typer.Option(help="Sites held out whole for the outside test.")] = None,
+    loso: Annotated[bool, typer.Option("--loso", help="Leave each site out in turn.")] = False,
+    backbone: Annotated[str, typer.Option(help="vit-mini, vit-tiny, vit-small, vit-base, cnn-small, densenet121, "
+                                               "resnet18.")] = "cnn-small",
+    upstream: Annotated[str, typer.Option(help="Where the weights start from.")] = "scratch",
+    volume: Annotated[Volume, typer.Option(help="Grid, when BIDS folders are given.")] = Volume.mm4,
+    seeds: Annotated[int, typer.Option(help="Repeats, each with its own folds and initial weights.", min=1)] = 3,
+    folds: Annotated[int, typer.Option(help="Folds of the cross-validation.", min=2)] = 5,
+    epochs: Annotated[int, typer.Option(help="At most; early stopping usually ends before.", min=1)] = 60,
+    learning_rates: Annotated[str, typer.Option(help="Searched in each fold, on its validation part.")] = "0.001,0.0003",
+    split: Annotated[Optional[Path], typer.Option(help="A split.tsv to reuse.")] = None,
+    jobs: Jobs = None,
+) -> None:
+    """Predict a column of participants.tsv from scans: honest estimate, model to keep, report to read."""
+    from headstart.experiment import Request, run
+
+    request = Request(
+        target=target, task=task, positive=positive, train_sites=_names(train_sites), test_sites=_names(test_sites),
+        loso=loso, backbone=backbone, upstream=upstream, seeds=seeds, folds=folds, epochs=epochs,
+        learning_rates=_numbers(learning_rates), split=split,
+    )
+    folder = _store_of(bids, store, volume.value, jobs)
+    result = run(request, folder, out, jobs=jobs or _cores())
+    _show(result, out)
+
+
+@app.command()
+def report(out: Annotated[Path, typer.Argument(help="Folder of a finished run.")]) -> None:
+    """Write report.html of a finished run again: one file that opens anywhere."""
+    from headstart.experiment import write_report
+
+    typer.echo(f"Report: {write_report(out)}")
+
+
+def _store_of(bids: list[Path] | None, store: Path | None, volume: str, jobs: int | None) -> Path:
+    from headstart.brains.cache import prepared
+    from headstart.errors import HeadstartError
+
+    if bool(bids) == bool(store):
+        raise HeadstartError("give either BIDS folders or --store", fix="See `headstart finetune --help`.")
+    return store if store else prepared(bids or [], volume, jobs=jobs or _cores(), say=_say_notes)
+
+
+def _show(result, out: Path) -> None:
+    from rich.console import Console
+
+    from headstart.evaluation.results import summary_table
+
+    Console().print(summary_table(result))
+    typer.echo(f"Result: {out / 'result.json'}\nModel:  {out / 'model'}\nReport: {out / 'report.html'}")
+
+
+def _say_notes(notes) -> None:
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' is not a comma-separated list of numbers") from None
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def main() -> None:
+    """Entry point: errors that a user can mend are one message, not a traceback."""
+    from headstart.errors import HeadstartError, Stopped
+
+    try:
+        app()
+    except HeadstartError as error:
+        typer.echo(f"headstart: {error}", err=True)
+        sys.exit(STOPPED if isinstance(error, Stopped) else CANNOT_RUN)
+    except KeyboardInterrupt:
+        typer.echo("headstart: stopped. Finished parts are kept; the same command goes on.", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
