@@ -14,7 +14,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from isal import igzip
+from isal import igzip, isal_zlib
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
 from headstart.brains.image import Image, resample
@@ -23,6 +23,7 @@ from headstart.files import atomic_write
 
 __all__ = ["Image", "read_nifti", "resample", "write_nifti"]
 
+DAMAGE: tuple[type[Exception], ...] = (EOFError, zlib.error, isal_zlib.error, igzip.BadGzipFile)
 MAX_BYTES = 2**31  # a T1w scan at 0.5 mm in float32 is 0.4 GB
 MAX_EXTENSION_BYTES = 2**24
 MAX_INFLATION = 1100  # deflate cannot do better than 1032:1
@@ -51,7 +52,7 @@ def read_nifti(path: str | Path) -> Image:
         return _image(voxels, layout)
     except HeadstartError as error:
         raise HeadstartError(error.problem, path=path, fix=error.fix) from error
-    except (EOFError, zlib.error, igzip.BadGzipFile) as error:
+    except DAMAGE as error:
         raise HeadstartError(f"is damaged or cut short ({error})", path=path, fix=COPY_AGAIN) from error
     except OSError as error:
         raise HeadstartError(f"cannot be read ({error.strerror or error})", path=path,
@@ -216,7 +217,7 @@ def _read_voxels(file: io.BufferedIOBase, layout: _Layout) -> np.ndarray:
     """The stored values as (X, Y, Z) in the file's own order, native byte order."""
     file.read(layout.offset - file.tell())
     values = np.empty(int(np.prod(layout.shape)), layout.dtype)
-    buffer = values.view(np.uint8)
+    buffer = memoryview(values.view(np.uint8))  # type: ignore[arg-type]
     got = 0
     while got < len(buffer) and (count := file.readinto(buffer[got:])):
         got += count
