@@ -14,7 +14,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from isal import igzip, isal_zlib
+from isal import igzip, igzip_lib
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
 from headstart.brains.image import Image, resample
@@ -23,7 +23,7 @@ from headstart.files import atomic_write
 
 __all__ = ["Image", "read_nifti", "resample", "write_nifti"]
 
-DAMAGE: tuple[type[Exception], ...] = (EOFError, zlib.error, isal_zlib.error, igzip.BadGzipFile)
+DAMAGE = (EOFError, zlib.error, igzip_lib.IsalError, igzip.BadGzipFile)
 MAX_BYTES = 2**31  # a T1w scan at 0.5 mm in float32 is 0.4 GB
 MAX_EXTENSION_BYTES = 2**24
 MAX_INFLATION = 1100  # deflate cannot do better than 1032:1
@@ -52,7 +52,7 @@ def read_nifti(path: str | Path) -> Image:
         return _image(voxels, layout)
     except HeadstartError as error:
         raise HeadstartError(error.problem, path=path, fix=error.fix) from error
-    except DAMAGE as error:
+    except DAMAGE as error:  # type: ignore[misc]  # isal comes without types
         raise HeadstartError(f"is damaged or cut short ({error})", path=path, fix=COPY_AGAIN) from error
     except OSError as error:
         raise HeadstartError(f"cannot be read ({error.strerror or error})", path=path,
