@@ -1,5 +1,6 @@
 """Make published weights fit a 3D brain network: pure named steps, a receipt for every key, safe reading of files."""
 
+from headstart.adaptation.batchnorm import reestimate_batchnorm
 from headstart.adaptation.channels import GrayInput
 from headstart.adaptation.checkpoint import read_checkpoint
 from headstart.adaptation.fusing import FoldLayerScale, FuseQkv, JoinPrefixTokens, ZeroBias
@@ -27,5 +28,6 @@ __all__ = [
     "TransferReport",
     "ZeroBias",
     "read_checkpoint",
+    "reestimate_batchnorm",
     "transfer_weights",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,6 +62,7 @@ class Step(ABC):
 def fetch(state: State, key: str, step: Step) -> Tensor:
     """``state[key]``, or an error that says which step wanted it."""
     if key not in state:
-        raise HeadstartError(f"the weights have no '{key}', which the step '{step.name}' needs",
-                             fix="Check that the file is the one this recipe is for.")
+        near = difflib.get_close_matches(key, state, n=3, cutoff=0.3) or sorted(state)[:3]
+        raise HeadstartError(f"the weights have no '{key}', which the step '{step.name}' needs; nearest: "
+                             f"{', '.join(near) or 'none'}", fix="Check that the file is the one this recipe is for.")
     return state[key]

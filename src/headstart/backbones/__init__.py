@@ -9,22 +9,43 @@ import torch
 
 from headstart.backbones.base import Backbone
 from headstart.backbones.cnn import SmallCNN
+from headstart.backbones.deepbet_net import DeepbetEncoder
+from headstart.backbones.efficientnet_lite import EfficientNetLite0
+from headstart.backbones.medicalnet import DEPTHS, MedicalNet
 from headstart.backbones.model import BrainModel
 from headstart.backbones.monai_nets import DenseNet121, ResNet18
+from headstart.backbones.sfcn import SFCN
+from headstart.backbones.video_nets import NAMES, VideoResNet
 from headstart.backbones.vit import SIZES, VisionTransformer
 from headstart.brains.volumes import VolumeSpec
 from headstart.errors import HeadstartError
 
 
-def _vit(name: str, spec: VolumeSpec) -> Backbone:
-    return VisionTransformer(spec, *SIZES[name])
+def _vit(name: str, prefix: int, spec: VolumeSpec) -> Backbone:
+    return VisionTransformer(spec, *SIZES[name], prefix=prefix)
+
+
+def _medicalnet(depth: int, spec: VolumeSpec) -> Backbone:
+    return MedicalNet(depth)
+
+
+def _video(name: str, spec: VolumeSpec) -> Backbone:
+    return VideoResNet(name)
 
 
 BACKBONES: dict[str, Callable[[VolumeSpec], Backbone]] = {
-    **{name: partial(_vit, name) for name in SIZES},
+    **{name: partial(_vit, name, 1) for name in SIZES},
     "cnn-small": lambda spec: SmallCNN(),
     "densenet121": lambda spec: DenseNet121(),
     "resnet18": lambda spec: ResNet18(),
+    # What published weights need besides: no class token (VideoMAE, MONAI), a class token and four registers (DINOv2).
+    **{f"{name}-patches": partial(_vit, name, 0) for name in SIZES},
+    **{f"{name}-registers": partial(_vit, name, 5) for name in SIZES},
+    **{f"medicalnet-resnet{depth}": partial(_medicalnet, depth) for depth in DEPTHS},
+    **{name: partial(_video, name) for name in NAMES},
+    "efficientnet-lite0": lambda spec: EfficientNetLite0(),
+    "sfcn": lambda spec: SFCN(),
+    "deepbet-encoder": lambda spec: DeepbetEncoder(),
 }
 
 

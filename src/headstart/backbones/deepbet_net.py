@@ -5,6 +5,8 @@ Parameter names are the published file's. InstanceNorm has no weights in it.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from headstart.backbones.base import Backbone, parameters_of
@@ -23,7 +25,7 @@ class DeepbetEncoder(Backbone):
                                   nn.InstanceNorm3d(WIDTHS[0]), nn.ReLU(), nn.MaxPool3d(3, stride=2, padding=1))
         self.down0 = _Down(WIDTHS[0], WIDTHS[0], stride=1)
         self.down1, self.down2, self.down3 = (
-            _Down(inputs, outputs, stride=2) for inputs, outputs in zip(WIDTHS, WIDTHS[1:], strict=False))
+            _Down(inputs, outputs, stride=2) for inputs, outputs in pairwise(WIDTHS))
 
     def forward_features(self, volumes: Tensor) -> Tensor:
         return self.down3(self.down2(self.down1(self.down0(self.init(volumes))))).mean(dim=(2, 3, 4))

@@ -2,7 +2,7 @@
 
 Dosovitskiy et al., "An Image is Worth 16x16 Words" (arXiv 2010.11929), in three dimensions. Parameter names are timm's,
 so that its checkpoints map one to one. Patches in which the template has no brain are dropped before they are embedded,
-in training and inference alike: 117 of 150 tokens remain at 4 mm, 239 of 512 at 3 mm.
+in training and inference alike: 121 of 150 tokens remain at 4 mm, 242 of 512 at 3 mm.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ class VisionTransformer(Backbone):
         spec: the grid; its ``patch`` gives the edge of a patch in voxels.
         depth, width, heads: number of blocks, embedding dimension, attention heads.
         pool: ``avg`` pools the patch tokens (the default); ``cls`` reads the class token, as imported weights may need.
+        prefix: tokens before the patches: 1 is the class token; 0 for weights that have none (VideoMAE); 5 for a class
+            token and four registers (DINOv2, arXiv 2309.16588).
 
     Attributes:
         tokens: (T,) int64, the patches that hold brain, as indices into the grid of patches in C order.
@@ -37,15 +39,16 @@ class VisionTransformer(Backbone):
 
     tokens: Tensor
 
-    def __init__(self, spec: VolumeSpec, depth: int, width: int, heads: int, pool: str = "avg") -> None:
+    def __init__(self, spec: VolumeSpec, depth: int, width: int, heads: int, pool: str = "avg",
+                 prefix: int = 1) -> None:
         super().__init__()
-        if pool not in ("avg", "cls"):
-            raise ValueError(f"pool is 'avg' or 'cls', not {pool!r}")
-        self.num_features, self.pool, self.patch = width, pool, spec.patch
+        if pool not in ("avg", "cls") or (pool == "cls" and prefix == 0):
+            raise ValueError(f"pool is 'avg', or 'cls' where there is a class token, not {pool!r}")
+        self.num_features, self.pool, self.prefix, self.patch = width, pool, prefix, spec.patch
         self.grid = tuple(size // spec.patch for size in spec.shape)
         self.register_buffer("tokens", torch.from_numpy(brain_tokens(spec)), persistent=False)
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.pos_embed = nn.Parameter(sincos_positions(self.grid, width))
+        self.cls_token = nn.Parameter(torch.zeros(1, prefix, width))
+        self.pos_embed = nn.Parameter(sincos_positions(self.grid, width, prefix))
         self.patch_embed = PatchEmbed(spec.patch, width)
         self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(depth)))
         self.norm = nn.LayerNorm(width, eps=1e-6)
@@ -65,27 +68,27 @@ class VisionTransformer(Backbone):
 
     def embed(self, volumes: Tensor) -> Tensor:
         """Volumes (n, 1, X, Y, Z) to patch tokens with their positions, (n, T, width), without the class token."""
-        return self.patch_embed(self.patches(volumes)) + self.pos_embed.index_select(1, self.tokens + 1)
+        return self.patch_embed(self.patches(volumes)) + self.pos_embed.index_select(1, self.tokens + self.prefix)
 
     def forward_tokens(self, volumes: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Encoded tokens, class token first.
+        """Encoded tokens, those before the patches first.
 
         Args:
             volumes: (n, 1, X, Y, Z).
             keep: (n, k) int64, which of the ``num_tokens`` tokens each sample keeps; all by default.
 
         Returns:
-            (n, 1 + k, width), after the last normalisation.
+            (n, prefix + k, width), after the last normalisation.
         """
         tokens = self.embed(volumes)
         if keep is not None:
             tokens = tokens.gather(1, keep[..., None].expand(-1, -1, tokens.shape[-1]))
-        first = (self.cls_token + self.pos_embed[:, :1]).expand(len(tokens), -1, -1)
+        first = (self.cls_token + self.pos_embed[:, :self.prefix]).expand(len(tokens), -1, -1)
         return self.norm(self.blocks(torch.cat([first, tokens], dim=1)))
 
     def forward_features(self, volumes: Tensor) -> Tensor:
         tokens = self.forward_tokens(volumes)
-        return tokens[:, 1:].mean(1) if self.pool == "avg" else tokens[:, 0]
+        return tokens[:, self.prefix:].mean(1) if self.pool == "avg" else tokens[:, 0]
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         first = parameters_of(self.cls_token, self.pos_embed, self.patch_embed)
@@ -151,8 +154,8 @@ def brain_tokens(spec: VolumeSpec) -> np.ndarray:
     return np.flatnonzero(blocks.any(axis=(1, 3, 5)))
 
 
-def sincos_positions(grid: tuple[int, ...], width: int) -> Tensor:
-    """Sine-cosine positions of a class token (zeros) and of a grid of patches, (1, 1 + tokens, width).
+def sincos_positions(grid: tuple[int, ...], width: int, prefix: int = 1) -> Tensor:
+    """Sine-cosine positions of ``prefix`` tokens (zeros) and of a grid of patches, (1, prefix + patches, width).
 
     A third of the width codes each axis, as MAE does in 2D (arXiv 2111.06377).
     """
@@ -161,7 +164,7 @@ def sincos_positions(grid: tuple[int, ...], width: int) -> Tensor:
     axes = torch.meshgrid(*(torch.arange(size, dtype=torch.float64) for size in grid), indexing="ij")
     angles = [axis.reshape(-1, 1) * frequency for axis in axes]
     table = torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], dim=1)
-    return F.pad(table, (0, width - table.shape[1], 1, 0)).float()[None]
+    return F.pad(table, (0, width - table.shape[1], prefix, 0)).float()[None]
 
 
 def _initialise(module: nn.Module) -> None:

@@ -1,0 +1,11 @@
+"""Where weights come from: a catalogue of published and shipped starts, fetched, checked, adapted and receipted."""
+
+from headstart.upstreams.base import Upstream
+from headstart.upstreams.catalogue import catalogue, find
+from headstart.upstreams.fetch import forget, locate
+from headstart.upstreams.ledger import Overlap, overlaps
+from headstart.upstreams.load import load_into, seen_by
+from headstart.upstreams.recipes import RECIPES
+
+__all__ = ["RECIPES", "Overlap", "Upstream", "catalogue", "find", "forget", "load_into", "locate", "overlaps",
+           "seen_by"]

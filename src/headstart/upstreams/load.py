@@ -1,0 +1,140 @@
+"""Weights from a catalogue name, a headstart folder or a user's file go into a backbone, with a receipt."""
+
+from __future__ import annotations
+
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from headstart.adaptation import (
+    Drop,
+    Rename,
+    ResizeKernel,
+    ResizePositions,
+    Step,
+    TransferReport,
+    read_checkpoint,
+    transfer_weights,
+)
+from headstart.brains.volumes import VolumeSpec, volume_spec
+from headstart.errors import HeadstartError
+from headstart.files import read_json
+from headstart.upstreams.base import Recipe, Shipped, Upstream
+from headstart.upstreams.catalogue import find, is_name
+from headstart.upstreams.fetch import Progress, expected_sha256, locate
+from headstart.upstreams.recipes import RECIPES
+
+OWN_NAMES = Rename((("backbone.{rest}", "{rest}"),))
+OWN_HEAD = Drop(("norm.*", "head.*", "target_*"), "head")
+
+
+def load_into(source: str | Path, backbone: nn.Module, backbone_name: str, spec: VolumeSpec, *,
+              recipe: str | None = None, accept_licence: bool = False,
+              progress: Progress | None = None) -> TransferReport:
+    """Load weights into ``backbone`` in place; nothing is loaded unless every key is accounted for.
+
+    Args:
+        source: a catalogue name, ``scratch``, a folder that finetune or pretrain wrote, or a checkpoint file.
+        backbone: a fresh backbone called ``backbone_name``, for volumes on ``spec``.
+        recipe: for a file: the name of a recipe, or of the catalogue's record that it is a copy of.
+        accept_licence: a licence that forbids commercial use is accepted.
+        progress: told of every chunk that is fetched.
+
+    Raises:
+        HeadstartError: no such source, another architecture, a damaged file, or an unexplained key.
+    """
+    if is_name(source):
+        return _load_upstream(find(str(source)), backbone, backbone_name, spec, accept_licence, progress)
+    path = Path(source)
+    if path.is_dir():
+        return load_folder(path, backbone, backbone_name, spec)
+    if not path.exists():
+        find(str(source))  # raises, with the nearest names
+    return load_file(path, backbone, backbone_name, recipe)
+
+
+def _load_upstream(upstream: Upstream, backbone: nn.Module, backbone_name: str, spec: VolumeSpec,
+                   accept_licence: bool, progress: Progress | None) -> TransferReport:
+    if upstream.source is None:
+        return transfer_weights(backbone, {}, source=upstream.name, initialised=("*",))
+    check_fits(upstream, backbone_name)
+    path = locate(upstream, backbone=backbone_name, volume=spec.name, accept_licence=accept_licence, progress=progress)
+    if isinstance(upstream.source, Shipped):
+        return load_folder(path, backbone, backbone_name, spec)
+    state = read_checkpoint(path, sha256=expected_sha256(upstream))
+    return _transfer(backbone, state, _recipe_of(upstream), upstream.name)
+
+
+def seen_by(source: str | Path) -> tuple[str, ...] | None:
+    """Cohorts that the weights were trained on: the record's, or those in a folder's config.json; None: not known."""
+    if is_name(source):
+        return find(str(source)).seen
+    if not Path(source).is_dir():
+        return None  # a bare file does not say
+    return tuple(read_own_config(Path(source))[0].get("seen", ()))
+
+
+def check_fits(upstream: Upstream, backbone_name: str) -> None:
+    """HeadstartError unless ``upstream`` is for this backbone."""
+    if upstream.backbones and backbone_name not in upstream.backbones:
+        raise HeadstartError(f"'{upstream.name}' does not fit the backbone '{backbone_name}'",
+                             fix=f"Use --backbone {' or '.join(upstream.backbones)}, or see "
+                             f"`headstart weights list --backbone {backbone_name}`.")
+
+
+def load_file(path: Path, backbone: nn.Module, backbone_name: str, recipe: str | None) -> TransferReport:
+    """A user's own checkpoint, by a recipe or as a copy of a catalogue record."""
+    if recipe is None:
+        raise HeadstartError("is a checkpoint, and needs a recipe", path=path,
+                             fix=f"Say how it is to be read: one of {', '.join(RECIPES)}, or a name in the catalogue.")
+    if recipe in RECIPES:
+        return _transfer(backbone, read_checkpoint(path), RECIPES[recipe], str(path))
+    upstream = find(recipe)
+    check_fits(upstream, backbone_name)
+    sha256 = getattr(upstream.source, "sha256", None)
+    return _transfer(backbone, read_checkpoint(path, sha256=sha256), _recipe_of(upstream), upstream.name)
+
+
+def _recipe_of(upstream: Upstream) -> Recipe:
+    if upstream.recipe is None:
+        raise HeadstartError(f"'{upstream.name}' is not a file to import", fix="Give its name as --upstream instead.")
+    return upstream.recipe
+
+
+def _transfer(backbone: nn.Module, state: dict, recipe: Recipe, source: str) -> TransferReport:
+    return transfer_weights(backbone, state, recipe.steps, source=source, initialised=recipe.initialised)
+
+
+def load_folder(folder: Path, backbone: nn.Module, backbone_name: str, spec: VolumeSpec) -> TransferReport:
+    """A model that finetune or pretrain wrote: the same backbone, on any volume; its head stays behind."""
+    config, contract = read_own_config(folder)
+    if config.get("backbone") != backbone_name:
+        raise HeadstartError(f"holds a '{config.get('backbone')}', not a '{backbone_name}'", path=folder,
+                             fix=f"Use --backbone {config.get('backbone')}.")
+    state = read_checkpoint(folder / "model.safetensors")
+    steps = (OWN_HEAD, OWN_NAMES, *_own_resizing(backbone, volume_spec(contract.get("volume", spec.name))))
+    return transfer_weights(backbone, state, steps, source=str(folder))
+
+
+def read_own_config(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """``config.json`` of a model folder, and the preprocessing contract in it."""
+    if not (folder / "config.json").is_file():
+        raise HeadstartError("is not a headstart model (no config.json)", path=folder,
+                             fix="Give the `model` folder that finetune or pretrain wrote, or a checkpoint file.")
+    config = read_json(folder / "config.json")
+    contract = config.get("contract") if isinstance(config, dict) else None
+    if not isinstance(contract, dict):
+        raise HeadstartError("is not a model config", path=folder / "config.json", fix="Copy the model folder again.")
+    return config, contract
+
+
+def _own_resizing(backbone: nn.Module, trained: VolumeSpec) -> tuple[Step, ...]:
+    """For a ViT: from the grid it was trained on to the one it is built for; nothing happens where they agree."""
+    positions = getattr(backbone, "pos_embed", None)
+    if positions is None:
+        return ()
+    grid = tuple(size // trained.patch for size in trained.shape)
+    prefix = positions.shape[1] - prod(backbone.grid)  # type: ignore[arg-type]
+    return ResizeKernel(), ResizePositions(grid, prefix=prefix)

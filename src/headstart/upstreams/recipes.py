@@ -1,0 +1,142 @@
+"""Key tables and chains of adaptation, one recipe for each family of checkpoints."""
+
+from __future__ import annotations
+
+from headstart.adaptation import (
+    AddSinusoidPositions,
+    Drop,
+    FoldLayerScale,
+    FuseQkv,
+    GrayInput,
+    Inflate,
+    JoinPrefixTokens,
+    Rename,
+    ResizeKernel,
+    ResizePositions,
+    ZeroBias,
+)
+from headstart.upstreams.base import Recipe
+
+Colour = tuple[float, float, float]
+HALF: tuple[Colour, Colour] = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+IMAGENET: tuple[Colour, Colour] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+KINETICS: tuple[Colour, Colour] = ((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))  # torchvision's
+# EfficientNet-Lite reads (x - 127) / 128 of bytes (tensorflow/tpu, efficientnet/lite).
+LITE: tuple[Colour, Colour] = ((127 / 255,) * 3, (128 / 255,) * 3)
+PATCH, PATCH_BIAS = "patch_embed.proj.weight", "patch_embed.proj.bias"
+HEADS = Drop(("head.*", "head_dist.*", "fc_norm.*", "fc.*", "classifier.*"), "head")
+
+
+def vit_images(name: str, colour: tuple[Colour, Colour]) -> Recipe:
+    """timm's ViT with one class token: augreg, DeiT, MAE, DINOv2 without registers."""
+    steps = (Drop(("mask_token",)), HEADS, FoldLayerScale(), GrayInput(PATCH, PATCH_BIAS, *colour),
+             Inflate("average", PATCH), ResizeKernel(), ResizePositions())
+    return Recipe(name, steps, reference="timm")
+
+
+def vit_registers(name: str) -> Recipe:
+    """timm's DINOv2 with a class token and four registers."""
+    steps = (Drop(("mask_token",)), HEADS, FoldLayerScale(), JoinPrefixTokens(),
+             GrayInput(PATCH, PATCH_BIAS, *IMAGENET), Inflate("average", PATCH), ResizeKernel(),
+             ResizePositions(prefix=5))
+    return Recipe(name, steps, reference="timm")
+
+
+VIDEOMAE_BLOCK = (
+    ("attention.attention.query.{rest}", "attn.q.{rest}"),
+    ("attention.attention.key.{rest}", "attn.k.{rest}"),
+    ("attention.attention.value.{rest}", "attn.v.{rest}"),
+    ("attention.attention.q_bias", "attn.q.bias"),  # as transformers 4 wrote them, and the published files have them
+    ("attention.attention.v_bias", "attn.v.bias"),
+    ("attention.output.dense.{rest}", "attn.proj.{rest}"),
+    ("intermediate.dense.{rest}", "mlp.fc1.{rest}"),
+    ("output.dense.{rest}", "mlp.fc2.{rest}"),
+    ("layernorm_before.{rest}", "norm1.{rest}"),
+    ("layernorm_after.{rest}", "norm2.{rest}"),
+)
+VIDEOMAE_KEYS = tuple(row for prefix in ("videomae.", "") for row in (
+    *((f"{prefix}encoder.layer.{{i}}.{theirs}", f"blocks.{{i}}.{ours}") for theirs, ours in VIDEOMAE_BLOCK),
+    (f"{prefix}embeddings.patch_embeddings.projection.{{rest}}", "patch_embed.proj.{rest}"),
+))
+
+
+def videomae(name: str, grid: tuple[int, int, int] = (8, 14, 14)) -> Recipe:
+    """transformers' VideoMAE: no class token, fixed sinusoids, no normalisation after the last block."""
+    steps = (Rename(VIDEOMAE_KEYS), Drop(("decoder.*", "encoder_to_decoder.*", "mask_token"), "decoder"), HEADS,
+             FuseQkv(), AddSinusoidPositions(grid), GrayInput(PATCH, PATCH_BIAS, *IMAGENET), ResizeKernel(),
+             ResizePositions(grid, prefix=0))
+    return Recipe(name, steps, initialised=("norm.*",), reference="transformers")
+
+
+def convnet(name: str, conv: str, norm: str, colour: tuple[Colour, Colour], *, reference: str,
+            table: tuple[tuple[str, str], ...] = ()) -> Recipe:
+    """A 2D convolutional network: one channel, then depth."""
+    rename = (Rename(table),) if table else ()
+    steps = (*rename, HEADS, GrayInput(f"{conv}.weight", f"{norm}.running_mean", *colour), Inflate("average"))
+    return Recipe(name, steps, reference=reference)
+
+
+def video_resnet(name: str) -> Recipe:
+    """torchvision's video ResNets: 3D already."""
+    return Recipe(name, (HEADS, GrayInput("stem.0.weight", "stem.1.running_mean", *KINETICS)), reference="torchvision")
+
+
+DENSENET_KEYS = tuple(
+    (f"features.denseblock{{i}}.denselayer{{j}}.{theirs}.{{rest}}",
+     f"features.denseblock{{i}}.denselayer{{j}}.layers.{ours}.{{rest}}")
+    for theirs, ours in (("norm1", "norm1"), ("conv1", "conv1"), ("norm2", "norm2"), ("conv2", "conv2"),
+                         ("norm.1", "norm1"), ("conv.1", "conv1"), ("norm.2", "norm2"), ("conv.2", "conv2"))
+)  # the dotted names are those of the published file, from before torchvision renamed its layers
+
+LITE_KEYS = (  # efficientnet_lite_pytorch's flat list of blocks, by timm's stage and place
+    ("_conv_stem.{rest}", "conv_stem.{rest}"),
+    ("_bn0.{rest}", "bn1.{rest}"),
+    ("_blocks.0._depthwise_conv.{rest}", "blocks.0.0.conv_dw.{rest}"),
+    ("_blocks.0._bn1.{rest}", "blocks.0.0.bn1.{rest}"),
+    ("_blocks.0._project_conv.{rest}", "blocks.0.0.conv_pw.{rest}"),
+    ("_blocks.0._bn2.{rest}", "blocks.0.0.bn2.{rest}"),
+    *((f"_blocks.{flat}.{theirs}.{{rest}}", f"blocks.{stage}.{place}.{ours}.{{rest}}")
+      for flat, (stage, place) in enumerate([(1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2), (4, 0), (4, 1),
+                                             (4, 2), (5, 0), (5, 1), (5, 2), (5, 3), (6, 0)], start=1)
+      for theirs, ours in (("_expand_conv", "conv_pw"), ("_bn0", "bn1"), ("_depthwise_conv", "conv_dw"),
+                           ("_bn1", "bn2"), ("_project_conv", "conv_pwl"), ("_bn2", "bn3"))),
+    ("_conv_head.{rest}", "conv_head.{rest}"),
+    ("_bn1.{rest}", "bn2.{rest}"),
+    ("_fc.{rest}", "classifier.{rest}"),
+)
+
+MONAI_VIT_KEYS = (
+    ("backbone.{rest}", "{rest}"),
+    ("patch_embedding.position_embeddings", "pos_embed"),
+    ("patch_embedding.patch_embeddings.{rest}", "patch_embed.proj.{rest}"),
+    ("blocks.{i}.mlp.linear1.{rest}", "blocks.{i}.mlp.fc1.{rest}"),
+    ("blocks.{i}.mlp.linear2.{rest}", "blocks.{i}.mlp.fc2.{rest}"),
+    ("blocks.{i}.attn.out_proj.{rest}", "blocks.{i}.attn.proj.{rest}"),
+)
+
+
+def monai_vit(name: str, grid: tuple[int, int, int], reference: str | None) -> Recipe:
+    """MONAI's 3D ViT without a class token; its attention has no biases, its cross-attention is never used."""
+    steps = (Rename((MONAI_VIT_KEYS[0],)), Rename(MONAI_VIT_KEYS[1:]),
+             Drop(("*cross_attn*", "classification_head.*", "projection_head.*"), "not used by the encoder"),
+             ZeroBias(), ResizeKernel(), ResizePositions(grid, prefix=0))
+    return Recipe(name, steps, reference=reference)
+
+
+WRAPPED = Rename((("module.{rest}", "{rest}"),))  # torch.nn.DataParallel puts this before every key
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
+    vit_images("timm-vit", HALF),
+    vit_images("timm-vit-imagenet", IMAGENET),
+    vit_registers("timm-vit-registers"),
+    videomae("videomae"),
+    monai_vit("monai-vit-96", (6, 6, 6), "monai"),
+    convnet("torchvision-resnet", "conv1", "bn1", IMAGENET, reference="torchvision"),
+    convnet("torchvision-densenet", "features.conv0", "features.norm0", IMAGENET, reference="torchvision",
+            table=DENSENET_KEYS),
+    convnet("efficientnet-lite-pytorch", "conv_stem", "bn1", LITE, reference="timm", table=LITE_KEYS),
+    convnet("timm-efficientnet-lite", "conv_stem", "bn1", HALF, reference="timm"),
+    video_resnet("torchvision-video"),
+    Recipe("medicalnet", (WRAPPED, Drop(("conv_seg.*", "fc.*"), "head")), reference="monai"),
+    Recipe("sfcn", (WRAPPED, Drop(("classifier.*",), "head"))),
+    Recipe("deepbet", (Drop(("up*", "tp_conv*", "conv.*"), "decoder"),), reference="deepbet"),
+)}

@@ -1,0 +1,34 @@
+"""Video: Kinetics. Time becomes X (left to right), height Y and width Z."""
+
+from __future__ import annotations
+
+from headstart.upstreams.base import Hub, Upstream, Url
+from headstart.upstreams.natural_images import PYTORCH
+from headstart.upstreams.recipes import RECIPES
+
+NOBODY: tuple[str, ...] = ()
+FOLDED = "RGB clips; their normalisation is folded into the first layer, which reads one channel in [0, 1]"
+RESNETS, VIDEOMAE = "arXiv 1711.11248", "arXiv 2203.12602"
+
+
+def _resnet(name: str, backbone: str, file: str, sha256: str, millions: float) -> Upstream:
+    return Upstream(name, "video", (backbone,), Url(f"{PYTORCH}/{file}", sha256), RECIPES["torchvision-video"],
+                    "BSD-3-Clause (torchvision)", True, RESNETS, NOBODY, FOLDED, round(millions * 1e6))
+
+
+def _videomae(name: str, size: str, hub: Hub, millions: float, note: str = "") -> Upstream:
+    return Upstream(name, "video", (f"vit-{size}-patches",), hub, RECIPES["videomae"], "CC BY-NC 4.0", False, VIDEOMAE,
+                    NOBODY, FOLDED, round(millions * 1e6), note)
+
+
+UPSTREAMS = (
+    _resnet("kinetics-r3d18", "r3d-18", "r3d_18-b3b3357e.pth", "b3b3357e", 33.2),
+    _resnet("kinetics-mc3-18", "mc3-18", "mc3_18-a90a0ba3.pth", "a90a0ba3", 11.5),
+    _resnet("kinetics-r2plus1d18", "r2plus1d-18", "r2plus1d_18-91a641e6.pth", "91a641e6", 31.3),
+    _videomae("videomae-base", "base", Hub("MCG-NJU/videomae-base"), 86.2, "Self-supervised on Kinetics-400."),
+    _videomae("videomae-base-kinetics", "base", Hub("MCG-NJU/videomae-base-finetuned-kinetics"), 86.2,
+              "Fine-tuned on Kinetics-400."),
+    _videomae("videomae-small-kinetics", "small",
+              Hub("MCG-NJU/videomae-small-finetuned-kinetics", "pytorch_model.bin"), 22.0,
+              "Fine-tuned on Kinetics-400; the publisher has no safetensors file, so it is read with weights_only."),
+)
