@@ -37,7 +37,7 @@ class Augmentation:
         bias: log of the multiplicative field at its control points.
         gamma: log of the exponent of the intensities; 1, about white matter, is the fixed point.
         blur_mm: standard deviation.
-        noise: standard deviation of the Rician noise, in intensity units.
+        noise: standard deviation of the Rician noise, in units of the stored intensities.
         flip: mirror left and right with probability one half.
     """
 
@@ -66,7 +66,7 @@ class Draw:
         log_bias: (n, b, b, b).
         gamma: (n,) exponent.
         blur: (n,) variance in voxels²; ``blur_passes``: how often the kernel runs, the same for every sample.
-        noise: (n,) standard deviation.
+        noise: (n,) standard deviation, in units of the shifted signal.
         offset: (n, 2) int64, where the two windows into the bank of noise begin.
     """
 
@@ -128,7 +128,7 @@ def draw(seeds: Sequence[int] | np.ndarray, spec: VolumeSpec, limits: Augmentati
         gamma=_tensor(np.exp(limits.gamma * _signed(gamma[:, 0]))),
         blur=_tensor((limits.blur_mm / spec.spacing_mm * blur[:, 0]) ** 2),
         blur_passes=int(np.ceil(2 * (limits.blur_mm / spec.spacing_mm) ** 2)),
-        noise=_tensor(limits.noise * noise[:, 0]),
+        noise=_tensor(limits.noise / (1 - LOWEST) * noise[:, 0]),
         offset=torch.from_numpy((offset * NOISE_BANK).astype(np.int64)),
     )
 
