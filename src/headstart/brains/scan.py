@@ -93,7 +93,8 @@ def _prepare_image(image: Image, contract: Contract, sha256: str, clock: _Clock)
     with clock.step("resample"):
         volume, on_grid = _to_grid(brain, Image(field_, working.image.affine), alignment.affine, contract)
     with clock.step("scale"):
-        volume = scale_robust(volume, on_grid)
+        target = template(contract.volume)
+        volume = scale_robust(volume, on_grid, target.grey, target.white)
         csf, grey, white = tissue_fractions(corrected[inside])
     overlap, correlation = _agreement(volume, on_grid, contract)
     facts = Facts(
