@@ -157,7 +157,7 @@ def _dtype(header: nib.Nifti1Header) -> np.dtype:
     code = int(header["datatype"])
     try:
         dtype = header.get_data_dtype()
-    except nib.spatialimages.HeaderDataError:
+    except KeyError:
         raise HeadstartError(f"has an unknown data type (code {code})", fix=RECONVERT) from None
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         name = "colours" if dtype.names else f"'{dtype.name}' values"
