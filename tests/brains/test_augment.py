@@ -9,7 +9,17 @@ import pytest
 import torch
 
 from headstart.brains.augment import (
-    CONTROLS, HIGHEST, LOWEST, Augmentation, apply_draw, augment, blur, draw, kept_voxels, sample_seeds, warp,
+    CONTROLS,
+    HIGHEST,
+    LOWEST,
+    Augmentation,
+    apply_draw,
+    augment,
+    blur,
+    draw,
+    kept_voxels,
+    sample_seeds,
+    warp,
 )
 from headstart.brains.volumes import VOLUMES, template
 from headstart.errors import HeadstartError

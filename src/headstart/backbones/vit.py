@@ -7,6 +7,8 @@ in training and inference alike: 121 of 150 tokens remain at 4 mm, 242 of 512 at
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -171,6 +173,6 @@ def _initialise(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Conv3d):  # the patch embedding is a linear layer in disguise
-        nn.init.xavier_uniform_(module.weight.view(len(module.weight), -1))
-        nn.init.zeros_(module.bias)
+    elif isinstance(module, PatchEmbed):  # a linear layer in disguise
+        nn.init.xavier_uniform_(module.proj.weight.view(len(module.proj.weight), -1))
+        nn.init.zeros_(cast(Tensor, module.proj.bias))

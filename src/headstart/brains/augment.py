@@ -98,9 +98,16 @@ def augment(volumes: Tensor, seeds: Sequence[int] | np.ndarray, limits: Augmenta
         limits: how far to go.
     """
     spec = spec_of(tuple(volumes.shape[2:]))
-    size = max(CHUNK_VOXELS // volumes[0].numel(), torch.get_num_threads()) if volumes.device.type == "cpu" else len(seeds)
-    starts = range(0, len(seeds), size)
-    return torch.cat([apply_draw(volumes[i : i + size], draw(seeds[i : i + size], spec, limits)) for i in starts])
+    size = _chunk(volumes)
+    return torch.cat([
+        apply_draw(volumes[i : i + size], draw(seeds[i : i + size], spec, limits)) for i in range(0, len(seeds), size)])
+
+
+def _chunk(volumes: Tensor) -> int:
+    """How many samples to work on at once: on a CPU about what its cache holds, and one a thread at least."""
+    if volumes.device.type != "cpu":
+        return len(volumes)
+    return max(CHUNK_VOXELS // volumes[0].numel(), torch.get_num_threads())
 
 
 def spec_of(shape: tuple[int, ...]) -> VolumeSpec:
@@ -141,7 +148,8 @@ def apply_draw(volumes: Tensor, drawn: Draw) -> Tensor:
     spec = spec_of(tuple(volumes.shape[2:]))
     mask = (volumes != 0).float()
     signal = volumes.sub(LOWEST).div_(1 - LOWEST).mul_(mask)
-    signal, mask = warp(blur(torch.cat([signal, mask], 1), drawn.blur, drawn.blur_passes), drawn.control, spec).split(1, 1)
+    both = blur(torch.cat([signal, mask], 1), drawn.blur, drawn.blur_passes)
+    signal, mask = warp(both, drawn.control, spec).split(1, 1)
     brain = (mask > 0.5).logical_and_(kept_voxels(spec, volumes.device))
     bias = _upsample(drawn.log_bias[:, None].to(volumes.device), spec, BIAS_CONTROLS)
     gamma = _per_sample(drawn.gamma, volumes)

@@ -24,10 +24,12 @@ class Examples(Protocol):
         targets: (n,) or (n, k) numbers, NaN where unknown; classes are 0, 1, 2, …
     """
 
-    targets: np.ndarray
+    @property
+    def targets(self) -> np.ndarray: ...
 
     def volumes(self, indices: np.ndarray) -> Tensor:
         """float32 (len(indices), 1, X, Y, Z), in that order."""
+        ...
 
 
 @dataclass(frozen=True)

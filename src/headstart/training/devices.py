@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import lru_cache
+from typing import Literal, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -32,7 +33,7 @@ def launch() -> Fabric:
     return fabric
 
 
-def _precision() -> str:
+def _precision() -> Literal["bf16-mixed", "32-true"]:
     return "bf16-mixed" if torch.cuda.is_available() else "32-true"  # bf16 is slower than float32 on most CPUs
 
 
@@ -42,7 +43,7 @@ def reduce_sum(fabric: Fabric, *values: float) -> list[float]:
         return list(values)
     with explained_loss_of_peers():
         total = fabric.all_reduce(torch.tensor(values, dtype=torch.float64, device=fabric.device), reduce_op="sum")
-    return total.tolist()
+    return cast(torch.Tensor, total).tolist()
 
 
 @contextmanager

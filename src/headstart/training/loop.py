@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -17,8 +18,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from headstart.backbones.model import BrainModel
 from headstart.brains.augment import Augmentation, augment
 from headstart.errors import HeadstartError
 from headstart.files import digest_json
@@ -56,7 +58,8 @@ class Run:
         self.seed, self.folder, self.checkpoint_seconds = seed, folder, checkpoint_seconds
         self.limits = Augmentation(flip=flip).scaled(plan.augmentation) if plan.augmentation else None
         self.fabric = launch()
-        self.progress, self.best, self.saved_at = Progress(), None, time.monotonic()
+        self.progress, self.saved_at = Progress(), time.monotonic()
+        self.best: dict[str, Tensor] = {}
         self._check()
         self.fingerprint = self._fingerprint(flip)
         targets = np.asarray(examples.targets, np.float64)[self.train].reshape(len(self.train), -1)
@@ -176,7 +179,7 @@ class Run:
 
     def _done(self) -> bool:
         waited = self.progress.epoch - 1 - self.progress.best_epoch
-        return self.progress.epoch >= self.plan.max_epochs or waited >= self.plan.patience
+        return self.progress.epoch >= (self.plan.stop_after or self.plan.max_epochs) or waited >= self.plan.patience
 
     def _preempt(self, stop: StopRequest) -> None:
         if self.fabric.is_global_zero:
@@ -235,6 +238,7 @@ def fit(model: nn.Module, objective: Objective, examples: Examples, train: np.nd
     from headstart.training.probe import fit_probe  # it calls back here, with features for volumes
 
     if plan.mode == "probe":
+        assert isinstance(model, BrainModel), "a probe needs a BrainModel"
         return fit_probe(model, objective, examples, train, validation, plan, seed=seed, folder=folder)
     several = launch().world_size > 1
     with explained_loss_of_peers() if several else nullcontext():
@@ -246,7 +250,8 @@ def predict(model: nn.Module, examples: Examples, indices: np.ndarray, batch_siz
     return _apply(model, model, examples, indices, batch_size)
 
 
-def _apply(module: nn.Module, function, examples: Examples, indices: np.ndarray, batch_size: int) -> np.ndarray:
+def _apply(module: nn.Module, function: Callable[[Tensor], Tensor], examples: Examples, indices: np.ndarray,
+           batch_size: int) -> np.ndarray:
     device = next(module.parameters()).device
     indices = np.asarray(indices, np.int64)
     batches = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
@@ -259,7 +264,7 @@ def _apply(module: nn.Module, function, examples: Examples, indices: np.ndarray,
     return np.concatenate(outputs)
 
 
-def encode(model: nn.Module, examples: Examples, indices: np.ndarray, batch_size: int = 64) -> np.ndarray:
+def encode(model: BrainModel, examples: Examples, indices: np.ndarray, batch_size: int = 64) -> np.ndarray:
     """The features that the head of a ``BrainModel`` reads: float32 (n, num_features)."""
     return _apply(model, model.normed_features, examples, indices, batch_size)
 

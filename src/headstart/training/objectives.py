@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from headstart.backbones.model import BrainModel
 from headstart.errors import HeadstartError
 from headstart.training.batches import Batch
 
@@ -25,9 +26,11 @@ class Objective(Protocol):
 
     def prepare(self, model: nn.Module, targets: np.ndarray) -> None:
         """Look at the training targets (n, k) once, before the first step."""
+        ...
 
     def __call__(self, model: nn.Module, batch: Batch) -> Terms:
         """The loss of each sample; weight 0 where its target is unknown."""
+        ...
 
 
 class Regression:
@@ -42,12 +45,12 @@ class Regression:
             raise HeadstartError("a target is unknown for every training scan", fix="Choose another column.")
         scale = np.nanstd(targets, axis=0)
         scale = np.where(scale > 0, scale, 1.0)
-        model.set_target_scale(torch.tensor(np.nanmean(targets, axis=0)), torch.tensor(scale))
+        cast(BrainModel, model).set_target_scale(torch.tensor(np.nanmean(targets, axis=0)), torch.tensor(scale))
 
     def __call__(self, model: nn.Module, batch: Batch) -> Terms:
         predicted = model(batch.volumes).float()
         known = batch.targets.isfinite()
-        error = torch.where(known, predicted - batch.targets, 0) / model.target_scale
+        error = torch.where(known, predicted - batch.targets, 0) / cast(BrainModel, model).target_scale
         loss = F.huber_loss(error, torch.zeros_like(error), reduction="none").sum(1)
         count = known.sum(1)
         return Terms(loss / count.clamp(min=1), count / known.shape[1])

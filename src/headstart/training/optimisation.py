@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol, cast
 
 import torch
 from torch import nn
 
 from headstart.training.plan import TrainingPlan
+
+
+class Layered(Protocol):
+    """A module that names its parameters from input to output."""
+
+    def layer_groups(self) -> list[list[nn.Parameter]]: ...
 
 
 def build_optimizer(model: nn.Module, plan: TrainingPlan) -> torch.optim.AdamW:
@@ -16,8 +23,8 @@ def build_optimizer(model: nn.Module, plan: TrainingPlan) -> torch.optim.AdamW:
     Layer-wise decay as in BEiT (arXiv 2106.08254): the k-th group from the output learns at ``layer_decay ** k``.
     Norms, biases, tokens and positions do not decay.
     """
-    layers = model.layer_groups()
-    groups = []
+    layers = cast(Layered, model).layer_groups()
+    groups: list[dict] = []
     for depth, layer in enumerate(reversed(layers)):
         for decays in (True, False):
             chosen = [p for p in layer if p.requires_grad and _is_weight(p) == decays]

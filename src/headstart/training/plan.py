@@ -17,6 +17,7 @@ class TrainingPlan(BaseModel):
         weight_decay: on weights of linear and convolution layers only.
         batch_size: over all processes together.
         max_epochs: the most passes over the training scans.
+        stop_after: epochs after which training ends, on the schedule of ``max_epochs``; for a refit without validation.
         patience: epochs without a better validation loss before training stops.
         warmup_fraction: of all steps, with a linearly rising rate; a cosine to zero follows.
         layer_decay: factor on the rate for each group of layers further from the output.
@@ -31,6 +32,7 @@ class TrainingPlan(BaseModel):
     weight_decay: float = Field(0.05, ge=0)
     batch_size: int = Field(16, ge=1)
     max_epochs: int = Field(60, ge=1)
+    stop_after: int | None = Field(None, ge=1)
     patience: int = Field(15, ge=1)
     warmup_fraction: float = Field(0.1, ge=0, lt=1)
     layer_decay: float = Field(1.0, gt=0, le=1)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from headstart.backbones.model import BrainModel
+from headstart.training.batches import Examples
 from headstart.training.devices import launch
 from headstart.training.objectives import Objective
 from headstart.training.plan import History, TrainingPlan
@@ -45,7 +46,7 @@ class Probe(nn.Module):
         return [list(self.head.parameters())]
 
 
-def fit_probe(model: BrainModel, objective: Objective, examples, train: np.ndarray, validation: np.ndarray,
+def fit_probe(model: BrainModel, objective: Objective, examples: Examples, train: np.ndarray, validation: np.ndarray,
               plan: TrainingPlan, *, seed: int, folder: Path | None) -> History:
     """Train the head on standardised features, then fold the standardisation into it."""
     from headstart.training.loop import encode, fit
@@ -66,5 +67,5 @@ def fit_probe(model: BrainModel, objective: Objective, examples, train: np.ndarr
 @torch.no_grad()
 def _fold(head: nn.Linear, mean: Tensor, scale: Tensor) -> None:
     """Make ``head`` give on raw features what it gave on standardised ones."""
-    head.weight /= scale
-    head.bias -= head.weight @ mean
+    head.weight.div_(scale)
+    head.bias.sub_(head.weight @ mean)

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from headstart.errors import HeadstartError
+from headstart.errors import Stopped
 
 STOP_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)
 
 
-class Preempted(HeadstartError):
+class Preempted(Stopped):
     """The run was asked to stop, has saved its state, and will continue from it."""
 
     def __init__(self, name: str, path=None) -> None:
