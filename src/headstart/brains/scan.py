@@ -61,7 +61,7 @@ class _Brain:
 
 
 def prepare_scan(path: str | Path, contract: Contract) -> Prepared:
-    """Bring the T1w scan at ``path`` to the contract's grid. Deterministic; uses one thread.
+    """Bring the T1w scan at ``path`` to the contract's grid. Deterministic.
 
     Raises:
         HeadstartError: the file cannot be used; it says why.

@@ -1,0 +1,69 @@
+"""Registration and bias field, against transforms and fields that are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from headstart.brains.bias import log_bias_field
+from headstart.brains.image import Image, resample
+from headstart.brains.registration import linear_scale, register
+from headstart.brains.volumes import template
+
+
+def moved_template(rotation_degrees: float, scale: float, shift_mm: tuple[float, float, float]) -> tuple:
+    """The template seen through a known transform: image, its affine, and native world to template world."""
+    target = template("4mm")
+    angle = np.deg2rad(rotation_degrees)
+    turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+    to_template = np.eye(4)
+    to_template[:3, :3] = turn * scale
+    to_template[:3, 3] = shift_mm
+    grid = np.diag([3.0, 3.0, 3.0, 1.0])
+    grid[:3, 3] = (-105, -135, -115)
+    brain = Image(np.where(target.brain, target.t1, 0), np.linalg.inv(to_template) @ target.spec.affine)
+    return resample(brain, grid, (72, 90, 80)), grid, to_template
+
+
+def error_mm(found: np.ndarray, true: np.ndarray) -> float:
+    """Largest displacement over the corners of the brain's box."""
+    corners = np.stack(np.meshgrid((-70, 70), (-108, 74), (-72, 82), [1], indexing="ij"), -1).reshape(-1, 4)
+    native = corners @ np.linalg.inv(true).T
+    return float(np.linalg.norm((native @ found.T - corners)[:, :3], axis=1).max())
+
+
+@pytest.mark.parametrize(("rotation", "scale"), [(0, 1.0), (12, 1.15), (-15, 0.9)])
+def test_recovers_a_known_affine(rotation: float, scale: float) -> None:
+    brain, affine, true = moved_template(rotation, scale, (4, -6, 8))
+    found = register(brain, affine, template("4mm"))
+    assert error_mm(found.affine, true) < 2
+    assert linear_scale(found.affine) == pytest.approx(scale, rel=0.01)
+    assert found.correlation > 0.95
+
+
+def test_finds_its_way_from_a_bad_pose() -> None:
+    brain, affine, true = moved_template(55, 1.1, (10, 20, -15))
+    assert error_mm(register(brain, affine, template("4mm")).affine, true) < 8  # started 55 degrees away
+
+
+def test_rigid_does_not_scale() -> None:
+    brain, affine, _ = moved_template(8, 1.1, (0, 0, 0))
+    assert linear_scale(register(brain, affine, template("4mm"), "rigid").affine) == pytest.approx(1, abs=1e-6)
+
+
+def test_gain_and_repetition_change_nothing() -> None:
+    brain, affine, _ = moved_template(5, 1.05, (2, 2, 2))
+    first, again = (register(brain, affine, template("4mm")).affine for _ in range(2))
+    assert np.array_equal(first, again)
+    assert np.allclose(register(brain * 1000, affine, template("4mm")).affine, first, atol=0.01)
+
+
+def test_n4_removes_a_known_field() -> None:
+    target = template("2mm")
+    x, y, z = np.meshgrid(*[np.linspace(-1, 1, n) for n in target.brain.shape], indexing="ij")
+    true = 0.4 * x + 0.3 * y * z - 0.2 * z
+    brain = np.where(target.brain, target.t1 * np.exp(true), 0).astype(np.float32)
+    found = log_bias_field(brain, target.brain, target.spec.affine)
+    plain = log_bias_field(np.where(target.brain, target.t1, 0), target.brain, target.spec.affine)  # the template's own
+    left = (true - (found - plain))[target.brain]
+    assert left.std() < 0.25 * true[target.brain].std()
