@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import ClassVar
 
 import torch
@@ -48,13 +49,13 @@ class FuseQkv(Step):
 
 @dataclass(frozen=True)
 class ZeroBias(Step):
-    """Write out biases that the source leaves away: zeros compute the same.
+    """Write out biases that the network has and the source leaves away: zeros compute the same.
 
     Args:
-        name_in_block: the layer, e.g. ``attn.qkv``.
+        layers: pattern of the layers meant, e.g. ``*.attn.qkv``.
     """
 
-    name_in_block: str = "attn.qkv"
+    layers: str
     exact: ClassVar[bool] = True
 
     @property
@@ -62,9 +63,9 @@ class ZeroBias(Step):
         return "zero bias"
 
     def __call__(self, state: State, target: Target) -> State:
-        layers = [key.removesuffix(".weight") for key in state if key.endswith(f".{self.name_in_block}.weight")]
-        zeros = {f"{layer}.bias": torch.zeros(len(state[f"{layer}.weight"])) for layer in layers}
-        return zeros | state
+        layers = [key.removesuffix(".weight") for key in state if key.endswith(".weight")]
+        return state | {f"{layer}.bias": torch.zeros(target.shapes[f"{layer}.bias"]) for layer in layers
+                        if fnmatchcase(layer, self.layers) and f"{layer}.bias" in target.shapes.keys() - state.keys()}
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ class ResizeKernel(Step):
     Args:
         key: the kernel, (out, in, *size).
         method: ``pseudo-inverse`` makes the response to a resized patch equal the response to the patch itself,
-            exactly when enlarging and in the least-squares sense when shrinking; ``linear`` resamples the kernel and
-            keeps its sum.
+            exactly when enlarging and in the least-squares sense when shrinking; ``linear`` resamples the kernel
+            and scales it by the change of volume, so that the response to a constant stays about the same.
     """
 
     key: str = "patch_embed.proj.weight"

@@ -1,8 +1,8 @@
 """The tensors of a TorchScript archive, without running it: its object tree is unpickled into inert nodes.
 
 ``torch.jit.load`` compiles and can run the code in the archive. Here the code is never opened. ``data.pkl`` is read by
-an unpickler that can make three kinds of thing only: ordered dictionaries, tensors over bytes in the archive, and
-nodes that are bags of attributes.
+an unpickler that can make four kinds of thing only: ordered dictionaries, lists, tensors over bytes in the archive,
+and nodes that are bags of attributes.
 """
 
 from __future__ import annotations
@@ -71,6 +71,8 @@ class _Unpickler(pickle.Unpickler):
             return _tensor
         if module == "torch" and name in DTYPES:
             return DTYPES[name]
+        if module == "torch.jit._pickle":  # typed lists and type tags: their content is all that matters here
+            return _content
         raise HeadstartError(f"asks for '{module}.{name}', which is not data; nothing was run",
                              fix="Ask its publisher for a safetensors file.")
 
@@ -80,6 +82,10 @@ class _Unpickler(pickle.Unpickler):
         if len(values) != length:
             raise ValueError(f"storage {key} holds {len(values)} numbers, not {length}")
         return values
+
+
+def _content(value: Any, *_: Any) -> Any:
+    return value
 
 
 def _tensor(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:

@@ -72,7 +72,8 @@ def convnet(name: str, conv: str, norm: str, colour: tuple[Colour, Colour], *, r
             table: tuple[tuple[str, str], ...] = ()) -> Recipe:
     """A 2D convolutional network: one channel, then depth."""
     rename = (Rename(table),) if table else ()
-    steps = (*rename, HEADS, GrayInput(f"{conv}.weight", f"{norm}.running_mean", *colour), Inflate("average"))
+    steps = (*rename, HEADS, GrayInput(f"{conv}.weight", f"{norm}.running_mean", *colour), Inflate("average"),
+             ZeroBias("*.downsample.0"))
     return Recipe(name, steps, reference=reference)
 
 
@@ -119,7 +120,7 @@ def monai_vit(name: str, grid: tuple[int, int, int], reference: str | None) -> R
     """MONAI's 3D ViT without a class token; its attention has no biases, its cross-attention is never used."""
     steps = (Rename((MONAI_VIT_KEYS[0],)), Rename(MONAI_VIT_KEYS[1:]),
              Drop(("*cross_attn*", "classification_head.*", "projection_head.*"), "not used by the encoder"),
-             ZeroBias(), ResizeKernel(), ResizePositions(grid, prefix=0))
+             ZeroBias("*.attn.qkv"), ResizeKernel(), ResizePositions(grid, prefix=0))
     return Recipe(name, steps, reference=reference)
 
 
@@ -133,7 +134,8 @@ RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
     convnet("torchvision-resnet", "conv1", "bn1", IMAGENET, reference="torchvision"),
     convnet("torchvision-densenet", "features.conv0", "features.norm0", IMAGENET, reference="torchvision",
             table=DENSENET_KEYS),
-    convnet("efficientnet-lite-pytorch", "conv_stem", "bn1", LITE, reference="timm", table=LITE_KEYS),
+    convnet("efficientnet-lite-pytorch", "conv_stem", "bn1", LITE, reference="efficientnet-lite-pytorch",
+            table=LITE_KEYS),
     convnet("timm-efficientnet-lite", "conv_stem", "bn1", HALF, reference="timm"),
     video_resnet("torchvision-video"),
     Recipe("medicalnet", (WRAPPED, Drop(("conv_seg.*", "fc.*"), "head")), reference="monai"),

@@ -1,0 +1,274 @@
+"""The same input gives the same features as the publisher's own package, before any approximating step.
+
+Transformers are compared token by token on the source's own patches; convolutional networks by the 3D network itself
+on volumes one slice deep, where centre inflation is exact through every stride and pooling; video networks directly.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from headstart.adaptation import GrayInput, Inflate, State, Step, Target, read_checkpoint, transfer_weights
+from headstart.backbones import build_backbone
+from headstart.backbones.vit import VisionTransformer
+from headstart.brains.volumes import volume_spec
+from headstart.upstreams import RECIPES, catalogue, find, locate
+from headstart.upstreams.recipes import monai_vit, videomae
+
+SPEC = volume_spec("4mm")
+WIDTH, DEPTH, HEADS = 48, 2, 3
+PROVEN: set[str] = set()
+
+
+def proves(*recipes: str) -> Callable:
+    """Mark a test as the proof of recipes; the last test compares with the catalogue's claims."""
+    PROVEN.update(recipes)
+    return lambda test: test
+
+
+@torch.no_grad()
+def shaken(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Random values everywhere: no bias is zero, no scale is one, no running mean is forgotten."""
+    torch.manual_seed(seed)
+    for key, value in model.state_dict().items():
+        if value.is_floating_point():
+            noise = torch.randn_like(value) * (0.1 * value.std() if value.ndim > 3 else 0.1)  # deep kernels stay tame
+            value.copy_(torch.rand_like(value) + 0.5 if "running_var" in key else value + noise)
+    return model.eval()
+
+
+def close(found: Tensor, expected: Tensor) -> None:
+    """Equal to 1e-4 of the features' own spread."""
+    spread = expected.std()
+    assert spread > 1e-4  # equal constants would prove nothing
+    torch.testing.assert_close(found / spread, expected / spread, atol=1e-4, rtol=0)
+
+
+def exact_part(steps: tuple[Step, ...], state: State) -> State:
+    target = Target.of(VisionTransformer(SPEC, DEPTH, WIDTH, HEADS))
+    for step in steps:
+        state = step(state, target) if step.exact else state
+    return state
+
+
+def encode(state: State, images: Tensor, prefix: int, *, norm: bool = True) -> Tensor:
+    """Our transformer's blocks on the source's own patches of grey ``images`` (n, 1, *size)."""
+    vit = VisionTransformer(SPEC, DEPTH, WIDTH, HEADS, prefix=prefix).eval()
+    body = {key: value for key, value in state.items() if key.startswith(("blocks.", "norm."))}
+    missing, unexpected = vit.load_state_dict(body, strict=False)
+    assert not unexpected
+    assert set(missing) <= {"cls_token", "pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias",
+                            *(() if norm else ("norm.weight", "norm.bias"))}
+    kernel = state["patch_embed.proj.weight"]
+    conv = F.conv2d if kernel.ndim == 4 else F.conv3d
+    patches = conv(images, kernel, state["patch_embed.proj.bias"], stride=tuple(kernel.shape[2:]))
+    tokens = patches.flatten(2).transpose(1, 2) + state["pos_embed"][:, prefix:]
+    if prefix:
+        first = (state["cls_token"] + state["pos_embed"][:, :prefix]).expand(len(tokens), -1, -1)
+        tokens = torch.cat([first, tokens], dim=1)
+    return vit.norm(vit.blocks(tokens)) if norm else vit.blocks(tokens)
+
+
+def coloured(grey: Tensor, steps: tuple[Step, ...]) -> Tensor:
+    """What the source would be given for a grey image: three channels, normalised by its statistics."""
+    step = next(step for step in steps if isinstance(step, GrayInput))
+    shape = (1, 3, *[1] * (grey.ndim - 2))
+    mean, std = torch.tensor(step.mean).view(shape), torch.tensor(step.std).view(shape)
+    return (grey.expand(-1, 3, *grey.shape[2:]) - mean) / std
+
+
+def tiny_vit(**options) -> nn.Module:
+    timm = pytest.importorskip("timm")
+    return shaken(timm.models.vision_transformer.VisionTransformer(
+        img_size=32, patch_size=8, embed_dim=WIDTH, depth=DEPTH, num_heads=HEADS, num_classes=5, **options))
+
+
+@proves("timm-vit", "timm-vit-imagenet", "timm-vit-registers")
+@pytest.mark.parametrize(("recipe", "prefix", "options"), [
+    ("timm-vit", 1, {}), ("timm-vit-imagenet", 1, {}), ("timm-vit-imagenet", 1, {"init_values": 0.5}),
+    ("timm-vit-registers", 5, {"init_values": 0.5, "reg_tokens": 4, "no_embed_class": True})])
+@torch.no_grad()
+def test_image_transformers_equal_timm(recipe: str, prefix: int, options: dict) -> None:
+    model, steps = tiny_vit(**options), RECIPES[recipe].steps
+    images = torch.rand(2, 1, 32, 32)
+    found = encode(exact_part(steps, model.state_dict()), images, prefix)
+    close(found, model.forward_features(coloured(images, steps)))
+
+
+@torch.no_grad()
+def test_an_inflated_patch_of_a_depth_constant_brain_is_the_image_patch() -> None:
+    model, vit, steps = tiny_vit(), VisionTransformer(SPEC, DEPTH, WIDTH, HEADS), RECIPES["timm-vit"].steps
+    transfer_weights(vit, model.state_dict(), steps)
+    images = torch.rand(2, 1, 8, 8)
+    volumes = images[:, :, None].expand(-1, -1, 8, -1, -1)
+    expected = model.patch_embed.proj(coloured(images, steps)).flatten(1)
+    close(vit.patch_embed(volumes.reshape(2, 1, -1))[:, 0], expected)
+
+
+def tiny_videomae(kind: str) -> nn.Module:
+    videomae_package = pytest.importorskip("transformers")
+    config = videomae_package.VideoMAEConfig(
+        image_size=32, num_frames=4, hidden_size=WIDTH, num_hidden_layers=DEPTH, num_attention_heads=HEADS,
+        intermediate_size=4 * WIDTH, decoder_num_hidden_layers=1, decoder_hidden_size=24, decoder_num_attention_heads=2,
+        decoder_intermediate_size=48)
+    return shaken(getattr(videomae_package, kind)(config))
+
+
+@proves("videomae")
+@pytest.mark.parametrize("kind", ["VideoMAEForPreTraining", "VideoMAEForVideoClassification"])
+@pytest.mark.parametrize("old_names", [False, True])
+@torch.no_grad()
+def test_video_transformers_equal_transformers(kind: str, old_names: bool) -> None:
+    model, steps = tiny_videomae(kind), videomae("tiny", (2, 2, 2)).steps
+    state = model.state_dict()
+    if old_names:  # the published files were written by transformers 4
+        old = {"query.bias": "q_bias", "value.bias": "v_bias"}
+        state = {re.sub("query.bias|value.bias", lambda name: old[name[0]], key): value for key, value in state.items()}
+    clips = torch.rand(2, 1, 4, 32, 32)
+    expected = model.videomae(coloured(clips, steps).transpose(1, 2)).last_hidden_state
+    close(encode(exact_part(steps, state), clips, prefix=0, norm=False), expected)
+
+
+@proves("monai-vit-96")
+@torch.no_grad()
+def test_medical_transformers_equal_monai() -> None:
+    from monai.networks.nets import ViT
+
+    model = shaken(ViT(in_channels=1, img_size=(32,) * 3, patch_size=(16,) * 3, hidden_size=WIDTH, mlp_dim=4 * WIDTH,
+                       num_layers=DEPTH, num_heads=HEADS))
+    volumes = torch.rand(2, 1, 32, 32, 32)
+    state = exact_part(monai_vit("tiny", (2, 2, 2), "monai").steps, model.state_dict())
+    # MONAI's normalisation has another epsilon (1e-5), which is within the tolerance
+    close(encode(state, volumes, prefix=0), model(volumes)[0])
+
+
+def in_the_plane(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """The same chain with grey input unnormalised and the kernels in the middle slice: exact up to the borders."""
+    def plain(step: Step) -> Step:
+        if isinstance(step, GrayInput):
+            return dataclasses.replace(step, mean=(0.0,) * 3, std=(1.0,) * 3)
+        return dataclasses.replace(step, method="centre") if isinstance(step, Inflate) else step
+
+    return tuple(plain(step) for step in steps)
+
+
+def one_slice(backbone: str, recipe: str, state: State, images: Tensor) -> Tensor:
+    """Features of our 3D network on images (n, 1, H, W) as volumes one voxel deep."""
+    net = build_backbone(backbone, SPEC).eval()
+    transfer_weights(net, state, in_the_plane(RECIPES[recipe].steps))
+    for pool in (layer for layer in net.modules() if isinstance(layer, nn.AvgPool3d)):
+        pool.kernel_size = pool.stride = (1, 2, 2)  # one slice cannot be halved
+    return net(images[:, :, None])
+
+
+@proves("torchvision-resnet", "torchvision-densenet")
+@pytest.mark.parametrize(("name", "backbone", "recipe"), [
+    ("resnet18", "resnet18", "torchvision-resnet"), ("resnet50", "medicalnet-resnet50", "torchvision-resnet"),
+    ("densenet121", "densenet121", "torchvision-densenet")])
+@torch.no_grad()
+def test_image_convnets_equal_torchvision(name: str, backbone: str, recipe: str) -> None:
+    from torchvision import models
+
+    model = shaken(getattr(models, name)())
+    images, state = torch.rand(2, 1, 64, 64), dict(model.state_dict())
+    model.fc = model.classifier = nn.Identity()
+    close(one_slice(backbone, recipe, state, images), model(images.expand(-1, 3, -1, -1)))
+
+
+@proves("timm-efficientnet-lite")
+@torch.no_grad()
+def test_efficientnet_equals_timm() -> None:
+    timm = pytest.importorskip("timm")
+    model, images = shaken(timm.create_model("tf_efficientnet_lite0")), torch.rand(2, 1, 64, 64)
+    expected = model.forward_features(images.expand(-1, 3, -1, -1)).mean((2, 3))
+    close(one_slice("efficientnet-lite0", "timm-efficientnet-lite", model.state_dict(), images), expected)
+
+
+@proves("efficientnet-lite-pytorch")
+@torch.no_grad()
+def test_the_real_efficientnet_equals_its_publishers_package() -> None:
+    package = pytest.importorskip("efficientnet_lite_pytorch")
+    upstream, images = find("imagenet-efficientnet-lite0"), torch.rand(2, 1, 64, 64)
+    state = read_checkpoint(locate(upstream), sha256=upstream.source.sha256)
+    model = package.EfficientNet.from_name("efficientnet-lite0").eval()
+    model.load_state_dict(state)
+    expected = model.extract_features(images.expand(-1, 3, -1, -1)).mean((2, 3))
+    close(one_slice("efficientnet-lite0", upstream.recipe.name, state, images), expected)
+
+
+@proves("torchvision-video")
+@pytest.mark.parametrize(("name", "backbone"), [
+    ("r3d_18", "r3d-18"), ("mc3_18", "mc3-18"), ("r2plus1d_18", "r2plus1d-18")])
+@torch.no_grad()
+def test_video_convnets_equal_torchvision(name: str, backbone: str) -> None:
+    from torchvision.models import video
+
+    model, net = shaken(getattr(video, name)()), build_backbone(backbone, SPEC).eval()
+    transfer_weights(net, model.state_dict(), in_the_plane(RECIPES["torchvision-video"].steps))
+    clips, model.fc = torch.rand(1, 1, 8, 32, 32), nn.Identity()
+    close(net(clips), model(clips.expand(-1, 3, -1, -1, -1)))
+
+
+@proves("medicalnet")
+@pytest.mark.parametrize(("depth", "shortcut"), [(10, "B"), (18, "A"), (50, "B")])
+@torch.no_grad()
+def test_medicalnet_equals_monai(depth: int, shortcut: str) -> None:
+    from monai.networks import nets
+
+    model = shaken(getattr(nets, f"resnet{depth}")(
+        spatial_dims=3, n_input_channels=1, feed_forward=False, shortcut_type=shortcut, bias_downsample=False,
+        conv1_t_stride=2))
+    net, volumes = build_backbone(f"medicalnet-resnet{depth}", SPEC).eval(), torch.rand(1, 1, 32, 40, 32)
+    published = {f"module.{key}": value for key, value in model.state_dict().items()}
+    transfer_weights(net, published | {"module.conv_seg.0.weight": torch.ones(1)}, RECIPES["medicalnet"].steps)
+    close(net(volumes), model(volumes))
+
+
+@proves("deepbet")
+@pytest.mark.filterwarnings("ignore")
+@torch.no_grad()
+def test_the_real_deepbet_encoder_equals_its_own_program() -> None:
+    path = locate(find("deepbet"))
+    net = build_backbone("deepbet-encoder", SPEC).eval()
+    report = transfer_weights(net, read_checkpoint(path), RECIPES["deepbet"].steps)
+    assert not report.initialised
+    program = torch.jit.load(str(path), map_location="cpu").eval()  # trusted here by its digest in the catalogue
+    volumes, relu = torch.rand(1, 1, 64, 64, 64), getattr(program.conv, "2")
+    x = program.init(relu, volumes)
+    for stage in (program.down0, program.down1, program.down2, program.down3):
+        x = stage(relu, x)
+    close(net(volumes), x.mean((2, 3, 4)))
+
+
+FULL_SIZE = {
+    "imagenet-vit-tiny": "vit_tiny_patch16_224", "imagenet-deit-small": "deit_small_patch16_224",
+    "imagenet-mae-base": "vit_base_patch16_224.mae", "dinov2-small": "vit_small_patch14_dinov2",
+    "dinov2-registers-small": "vit_small_patch14_reg4_dinov2",
+}
+
+
+@pytest.mark.parametrize("name", FULL_SIZE)
+def test_full_size_transformers_load_whole(name: str) -> None:
+    timm = pytest.importorskip("timm")
+    upstream = find(name)
+    with torch.device("meta"):
+        shapes = timm.create_model(FULL_SIZE[name]).state_dict()
+    state = {key: torch.full(value.shape, 0.01) for key, value in shapes.items()}
+    report = transfer_weights(build_backbone(upstream.backbones[0], SPEC), state, upstream.recipe.steps)
+    assert not report.initialised
+    assert report.parameters[0] == report.parameters[1]
+    encoder = sum(value.numel() for key, value in shapes.items() if not key.startswith("head"))
+    assert abs(encoder / upstream.parameters - 1) < 0.01  # the number in the catalogue
+
+
+def test_every_claim_in_the_catalogue_is_proven_here() -> None:
+    assert {recipe.name for recipe in RECIPES.values() if recipe.reference} == PROVEN
+    used = {upstream.recipe.name for upstream in catalogue() if upstream.recipe and upstream.verified}
+    assert used <= PROVEN
