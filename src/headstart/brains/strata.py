@@ -72,7 +72,8 @@ def take_validation(ordered: Sequence[Subject], stratify: Stratify, parts: int) 
     for subject in ordered:
         groups[subject.target if stratify == "classification" else ""].append(subject)
     chosen = [subject for group in groups.values() for subject in _one_in(group, parts)]
-    return chosen, [subject for subject in ordered if subject not in set(chosen)]
+    names = {subject.name for subject in chosen}
+    return chosen, [subject for subject in ordered if subject.name not in names]
 
 
 def _one_in(group: Sequence[Subject], parts: int) -> list[Subject]:
