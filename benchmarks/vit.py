@@ -1,0 +1,61 @@
+"""A training step of ViT-Tiny/8 at 3 mm (forward, backward, AdamW) against MONAI's ``ViT`` of the same size.
+
+Run: ``python -m benchmarks.vit``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from benchmarks.common import Row, medians
+from torch import Tensor, nn
+
+from headstart.backbones import build_model
+from headstart.brains.volumes import volume_spec
+from headstart.training.optimisation import build_optimizer
+from headstart.training.plan import TrainingPlan
+
+BATCH, SPEC = 8, volume_spec("3mm")
+
+
+class MonaiModel(nn.Module):
+    """MONAI's ViT, its tokens averaged, with a linear head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from monai.networks.nets import ViT
+
+        self.vit = ViT(1, SPEC.shape, 8, hidden_size=192, mlp_dim=768, num_layers=12, num_heads=3)
+        self.head = nn.Linear(192, 1)
+
+    def forward(self, volumes: Tensor) -> Tensor:
+        return self.head(self.vit(volumes)[0].mean(1))
+
+
+def run(repeats: int = 5) -> Iterator[Row]:
+    """One row: seconds a step of eight scans."""
+    volumes = torch.rand(BATCH, 1, *SPEC.shape)
+    ours, theirs = build_model("vit-tiny", SPEC, 1), MonaiModel()
+    work = {
+        "headstart": step(ours, build_optimizer(ours, TrainingPlan()), volumes),
+        "MONAI": step(theirs, torch.optim.AdamW(theirs.parameters(), lr=3e-4), volumes),
+    }
+    seconds = medians(work, repeats)
+    yield Row("ViT-Tiny/8 training step, 3 mm", seconds["headstart"], {"MONAI": seconds["MONAI"]}, {"MONAI": 4.0},
+              f"batches of {BATCH}, {torch.get_num_threads()} threads")
+
+
+def step(model: nn.Module, optimizer: torch.optim.Optimizer, volumes: Tensor) -> Callable[[], None]:
+    """One training step, ready to be called."""
+    def one_step() -> None:
+        optimizer.zero_grad()
+        model(volumes).square().mean().backward()
+        optimizer.step()
+
+    return one_step
+
+
+if __name__ == "__main__":
+    for row in run():
+        print(row)
