@@ -13,9 +13,10 @@ from headstart.evaluation.predictions import Predictions
 from headstart.evaluation.statistics import Bootstrap, Estimate, score
 
 GROUPS = 5
+FEWEST_SUBJECTS = 2 * GROUPS
 SHOWN = ("mae", "r")
-METHOD = ("predicted + age − (slope × age + intercept), the line fitted on out-of-fold predictions of other subjects "
-          "(de Lange and Cole 2020). It uses the true age, so that its scores flatter every model.")
+METHOD = ("predicted + age − (slope × age + intercept), the line fitted on validation (or out-of-fold) predictions "
+          "of other subjects (de Lange and Cole 2020). It uses the true age, so that its scores flatter every model.")
 
 
 class BiasCorrected(BaseModel):
@@ -30,21 +31,24 @@ class BiasCorrected(BaseModel):
     outside: dict[str, Estimate]
 
 
-def correct_bias(parts: Mapping[str, Predictions], bootstrap: Bootstrap) -> BiasCorrected | None:
-    """Correct ``inside`` by lines fitted on the other subjects, ``outside`` by the line of all of ``inside``.
+def correct_bias(parts: Mapping[str, Predictions], fitted_on: Predictions,
+                 bootstrap: Bootstrap) -> BiasCorrected | None:
+    """Correct each seed by its line through ``fitted_on``; whom the line is applied to had no part in it.
 
-    None where the inside is too small for a line.
+    Args:
+        parts: predictions ``inside`` and ``outside``.
+        fitted_on: validation or out-of-fold predictions, all seeds.
+
+    Returns:
+        None where there are too few subjects for a line.
     """
-    inside, outside = parts["inside"], parts["outside"]
-    if inside.num_subjects < 2 * GROUPS or np.ptp(inside.truth) == 0:
+    if fitted_on.num_subjects < FEWEST_SUBJECTS or np.ptp(fitted_on.truth) == 0:
         return None
-    lines = {seed: _line(inside.select(inside.seed == seed)) for seed in inside.seeds}
-    corrected = {"inside": _cross_corrected(inside),
-                 "outside": _corrected(outside, np.array([lines.get(s, _line(inside)) for s in outside.seed.tolist()]))}
+    lines = {seed: _line(fitted_on.select(fitted_on.seed == seed)) for seed in fitted_on.seeds}
     slope, intercept = np.mean(list(lines.values()), axis=0)
     metrics = [METRICS[name] for name in SHOWN]
-    return BiasCorrected(method=METHOD, slope=float(slope), intercept=float(intercept),
-                         **{name: score(part, metrics, bootstrap) for name, part in corrected.items()})
+    return BiasCorrected(method=METHOD, slope=float(slope), intercept=float(intercept), **{
+        name: score(_corrected(part, fitted_on), metrics, bootstrap) for name, part in parts.items()})
 
 
 def _line(part: Predictions) -> tuple[float, float]:
@@ -54,17 +58,14 @@ def _line(part: Predictions) -> tuple[float, float]:
     return slope, float(predicted.mean() - slope * part.truth.mean())
 
 
-def _cross_corrected(part: Predictions) -> Predictions:
-    """Each fifth of the subjects of a seed is corrected by the line of the others."""
-    group = np.unique(part.subject, return_inverse=True)[1] % GROUPS
+def _corrected(part: Predictions, fitted_on: Predictions) -> Predictions:
+    """A fifth of the subjects at a time is corrected by the line of all others of the same seed."""
+    group = {subject: number % GROUPS for number, subject in enumerate(sorted({*part.subject, *fitted_on.subject}))}
+    of_part, of_fit = (np.array([group[subject] for subject in table.subject], int) for table in (part, fitted_on))
     lines = np.zeros((len(part), 2))
     for seed in part.seeds:
+        same = fitted_on.seed == seed if seed in fitted_on.seeds else np.ones(len(fitted_on), bool)
         for number in range(GROUPS):
-            here = part.seed == seed
-            lines[here & (group == number)] = _line(part.select(here & (group != number)))
-    return _corrected(part, lines)
-
-
-def _corrected(part: Predictions, lines: np.ndarray) -> Predictions:
-    slope, intercept = lines.reshape(-1, 2).T
+            lines[(part.seed == seed) & (of_part == number)] = _line(fitted_on.select(same & (of_fit != number)))
+    slope, intercept = lines.T
     return replace(part, prediction=part.prediction + part.truth - (slope * part.truth + intercept))

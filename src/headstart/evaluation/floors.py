@@ -27,10 +27,12 @@ class Cell(Protocol):
     """One fold of one seed, as the model saw it; the arrays are indices of scans."""
 
     seed: int
-    fold: str
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
+
+    @property
+    def outside(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -154,8 +156,6 @@ def all_floors(inputs: FloorInputs, cells: Iterable[Cell]) -> dict[str, Predicti
 def floor_predictions(name: str, inputs: FloorInputs, cells: Iterable[Cell]) -> Predictions:
     """Predictions of one floor, trained on train + validation of each cell, for its test scans.
 
-    A cell is ``inside`` where its fold is a number (cross-validation), else ``outside``.
-
     Raises:
         HeadstartError: no such floor, or it needs voxels that are not there.
     """
@@ -173,8 +173,8 @@ def floor_predictions(name: str, inputs: FloorInputs, cells: Iterable[Cell]) -> 
 
 
 def partition_of(cell: Cell) -> str:
-    """``inside`` for a numbered fold of cross-validation, ``outside`` for held-out sites."""
-    return "inside" if cell.fold.isdigit() else "outside"
+    """``inside`` for a fold of cross-validation, ``outside`` for held-out sites."""
+    return "outside" if cell.outside else "inside"
 
 
 def _shared(inputs: FloorInputs, cells: Sequence[Cell],

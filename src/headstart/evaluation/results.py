@@ -64,11 +64,15 @@ class Comparison(Record):
     seeds: int
 
 
-class TrainingCurve(Record):
-    """How one training run went."""
+class TrainingCurve(BaseModel):
+    """How one training run went; what else its outcome holds (raw outputs) is not kept here."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     seed: int
     fold: str
+    learning_rate: float | None = Field(default=None, description="that the search chose")
+    search: tuple[dict[str, Any], ...] = Field(default=(), description="learning rates tried, with validation losses")
     history: dict[str, Any] = Field(description="as training reports it: `epochs`, `best_epoch`, `scans_per_second`")
 
 
@@ -104,8 +108,9 @@ class Result(Provenance):
     bootstrap: dict[str, int] = Field(default={}, description="`replicates` and `seed` of the bootstrap")
 
 
-def build_result(task: Any, scans: Sequence[Scan], predictions: Predictions, floors: Mapping[str, Predictions],
-                 provenance: Provenance | None = None, bootstrap: Bootstrap | None = None) -> Result:
+def build_result(*, task: Any, scans: Sequence[Scan], predictions: Predictions, floors: Mapping[str, Predictions],
+                 validation: Predictions | None = None, bootstrap: Bootstrap | None = None,
+                 **provenance: Any) -> Result:
     """Score a model and its floors and put everything into one record.
 
     Args:
@@ -113,27 +118,36 @@ def build_result(task: Any, scans: Sequence[Scan], predictions: Predictions, flo
         scans: every scan that occurs in ``predictions``.
         predictions: of the model, all seeds, inside and outside.
         floors: by name, on the same scans and seeds.
+        validation: of the model on its validation scans, to fit the bias correction on; else out-of-fold predictions.
+        provenance: fields of ``Provenance``.
 
     Raises:
         HeadstartError: a floor was run on other scans or seeds.
     """
-    record, provenance = TaskRecord.model_validate(task), provenance or Provenance()
+    record, carried = TaskRecord.model_validate(task), Provenance.model_validate(provenance)
     bootstrap = bootstrap or Bootstrap()
     parts = {partition: predictions.part(partition).sorted() for partition in PARTITIONS}
     floor_parts = {name: {partition: table.part(partition).sorted() for partition in PARTITIONS}
                    for name, table in floors.items()}
     metrics = metrics_for(record.kind)
     return Result.model_validate({
-        **dict(provenance), "task": record, "seeds": predictions.seeds,
+        **dict(carried), "task": record, "seeds": predictions.seeds,
         **{partition: score_table(part, metrics, bootstrap) for partition, part in parts.items()},
         "floors": {name: _floor(name, tables, bootstrap) for name, tables in floor_parts.items()},
         "comparisons": compare_all(parts, floor_parts, bootstrap),
         **subgroups(parts, scans, record.column, bootstrap),
-        "bias_corrected": correct_bias(parts, bootstrap) if metrics[0].in_units and record.column == "age" else None,
+        "bias_corrected": _bias_corrected(record, parts, validation, bootstrap),
         "cohort": cohort_table(parts, scans),
-        "warnings": (*provenance.warnings, *_warnings(parts)),
+        "warnings": (*carried.warnings, *_warnings(parts)),
         "bootstrap": {"replicates": bootstrap.replicates, "seed": bootstrap.seed},
     })
+
+
+def _bias_corrected(task: TaskRecord, parts: Mapping[str, Predictions], validation: Predictions | None,
+                    bootstrap: Bootstrap) -> BiasCorrected | None:
+    if task.kind != "regression" or task.column != "age":
+        return None
+    return correct_bias(parts, parts["inside"] if validation is None else validation, bootstrap)
 
 
 def _floor(name: str, tables: Mapping[str, Predictions], bootstrap: Bootstrap) -> FloorResult:
@@ -170,7 +184,7 @@ def _warnings(parts: Mapping[str, Predictions]) -> list[str]:
     return found
 
 
-def write_result(result: Result, path: str | Path) -> None:
+def write_result(path: str | Path, result: Result) -> None:
     """Write ``result.json``, atomically."""
     write_json(path, result.model_dump(mode="json"))
 
