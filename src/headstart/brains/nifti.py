@@ -17,11 +17,9 @@ import numpy as np
 from isal import igzip, igzip_lib
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
-from headstart.brains.image import Image, resample
+from headstart.brains.image import Image
 from headstart.errors import HeadstartError
 from headstart.files import atomic_write
-
-__all__ = ["Image", "read_nifti", "resample", "write_nifti"]
 
 DAMAGE = (EOFError, zlib.error, igzip_lib.IsalError, igzip.BadGzipFile)
 MAX_BYTES = 2**31  # a T1w scan at 0.5 mm in float32 is 0.4 GB
@@ -200,7 +198,8 @@ def _affine(header: nib.Nifti1Header, shape: tuple[int, int, int]) -> np.ndarray
 
 
 def _check_affine(affine: np.ndarray, shape: tuple[int, int, int]) -> None:
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    with np.errstate(over="ignore"):  # infinite is refused below
+        spacing = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or not (spacing > 1e-3).all():
         raise HeadstartError(f"has an impossible voxel size ({_times(spacing)} mm)", fix=RECONVERT)
     if (spacing * shape).max() > MAX_EXTENT_MM:
