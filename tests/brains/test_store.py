@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -40,6 +41,14 @@ def write(path: Path, n: int = 5) -> np.ndarray:
     with StoreWriter(path, CONTRACT) as writer:
         writer.append_many(scans(n), values)
     return values
+
+
+def interrupted(path: Path, planned: list[Scan], items: list[tuple]) -> None:
+    """A run that appends ``items`` and then ends by an error, before the store is finished."""
+    with contextlib.suppress(KeyboardInterrupt), StoreWriter(path, CONTRACT, planned) as writer:
+        for item in items:
+            writer.append(*item)
+        raise KeyboardInterrupt
 
 
 def contents(path: Path) -> dict[str, bytes]:
@@ -105,10 +114,7 @@ def test_a_changed_file_is_prepared_again_and_the_old_index_stays_true(tmp_path:
     with StoreWriter(store, CONTRACT, planned) as writer:
         assert writer.finished(planned[0])
     source.write_bytes(b"another")
-    with pytest.raises(KeyError), StoreWriter(store, CONTRACT, planned) as writer:
-        assert not writer.finished(planned[0])
-        writer.append(planned[0], values[1], FACTS)
-        raise KeyError("killed before it was finished")
+    interrupted(store, planned, [(planned[0], values[1], FACTS)])
     assert np.array_equal(Store.open(store).rows([0])[0], values[0])
     with StoreWriter(store, CONTRACT, planned) as writer:
         assert writer.finished(planned[0])
@@ -155,9 +161,7 @@ def test_truncated_absent_and_unfinished_stores_are_told_apart(tmp_path: Path) -
     os.truncate(tmp_path / "cut" / "voxels.f16", 1000)
     with pytest.raises(HeadstartError, match="bytes where"):
         Store.open(tmp_path / "cut")
-    with pytest.raises(KeyError), StoreWriter(tmp_path / "half", CONTRACT) as writer:
-        writer.append(scans(1)[0], rows(1)[0])
-        raise KeyError("stopped")
+    interrupted(tmp_path / "half", [], [(scans(1)[0], rows(1)[0])])
     with pytest.raises(HeadstartError, match="has not finished"):
         Store.open(tmp_path / "half")
 
@@ -181,10 +185,7 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
 def test_every_torn_journal_resumes(tmp_path: Path) -> None:
     """A kill can cut the journal at any byte; what was whole is kept, and appending goes on behind it."""
     values = write(tmp_path / "whole", 3)
-    with pytest.raises(KeyError), StoreWriter(tmp_path / "torn", CONTRACT) as writer:
-        for item in zip(scans(3), values):
-            writer.append(*item)
-        raise KeyError("killed")
+    interrupted(tmp_path / "torn", [], list(zip(scans(3), values)))
     journal = (tmp_path / "torn" / "journal.jsonl").read_bytes()
     first = journal.index(b"\n") + 1
     for cut in (0, 5, first - 1, first, first + 20, len(journal) - 1):
