@@ -1,0 +1,128 @@
+"""A result in plain words, for a reader who has never heard of a fold."""
+
+from __future__ import annotations
+
+from headstart.evaluation.metrics import METRICS, PRIMARY
+from headstart.evaluation.results import FEWEST_SEEDS, Comparison, Result
+from headstart.evaluation.statistics import Estimate
+from headstart.evaluation.summary import interval, model_name, number, verdict
+
+WHERE = {"inside": "from the sites it was trained on (but never seen in training)",
+         "outside": "from sites it had never seen"}
+TASKS = {"brain-age": "Brain age", "ad": "Alzheimer’s disease", "pd": "Parkinson’s disease", "sex": "Sex"}
+
+
+def title(result: Result) -> str:
+    """What was predicted, as a heading."""
+    return TASKS.get(result.task.name, result.task.name)
+
+
+def summary(result: Result) -> list[str]:
+    """What was predicted, on whom, how well, against what, and whether it can be told, by partition."""
+    parts = [partition for partition in ("inside", "outside") if getattr(result, partition)]
+    return [f"{_what(result, partition)} {_against(result, partition)}" for partition in parts]
+
+
+def _what(result: Result, partition: str) -> str:
+    metric = METRICS[PRIMARY[result.task.kind]]
+    estimate: Estimate = getattr(result, partition)[metric.name]
+    people = f"{estimate.n} {'simulated people' if result.simulated else 'people'} {WHERE[partition]}"
+    if estimate.value is None:
+        return f"In {people}, {metric.label} cannot be computed: {estimate.reason}."
+    between = interval(estimate, metric)
+    sure = f" (95 % interval {between})" if between else ""
+    if result.task.kind == "regression":
+        return (f"In {people}, the predicted {result.task.column} was off by "
+                f"{number(estimate.value, metric)} {result.task.unit}".rstrip() + f" on average{sure}.")
+    return f"In {people}, {_told_apart(result)} with {metric.label} {number(estimate.value, metric)}{sure}."
+
+
+def _told_apart(result: Result) -> str:
+    classes = result.task.classes
+    if len(classes) == 2:
+        return f"{classes[1]} was told from {classes[0]}"
+    return f"{', '.join(classes[:-1])} and {classes[-1]} were told apart"
+
+
+def _against(result: Result, partition: str) -> str:
+    """The comparison with the floors, hardest first."""
+    found = [comparison for comparison in result.comparisons if comparison.partition == partition]
+    if not found:
+        return "There is nothing to compare it with."
+    if found[0].seeds < FEWEST_SEEDS:
+        return f"With fewer than {FEWEST_SEEDS} seeds it is not compared with the floors."
+    named = {word: [_floor(result, c) for c in found if verdict(c) == word]
+             for word in ("better", "cannot be told", "worse")}
+    clauses = [f"That is {word} than {_listed(named[word])}" for word in ("better", "worse") if named[word]]
+    if named["cannot be told"]:
+        clauses.append(f"It cannot be told from {_listed(named['cannot be told'])}")
+    return ". ".join(clauses) + "."
+
+
+def _floor(result: Result, comparison: Comparison) -> str:
+    metric = METRICS[comparison.metric]
+    scores = getattr(result.floors[comparison.floor], comparison.partition)
+    value = scores[comparison.metric].value if comparison.metric in scores else None
+    title = result.floors[comparison.floor].title
+    return f"“{title[0].lower() + title[1:]}” ({number(value, metric)})"
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def methods(result: Result) -> list[str]:
+    """How the numbers were made, as paragraphs for a paper."""
+    model, replicates = model_name(result), result.bootstrap.get("replicates", 0)
+    paragraphs = [
+        f"{title(result)} was predicted from T1-weighted scans by {model}, trained with {len(result.seeds)} random "
+        "seeds. Scans were split by subject: all scans of a person stand on one side. Inside the training sites every "
+        "subject was predicted by models that had not seen it (cross-validation, repeated once a seed; learning rate "
+        "and stopping chosen on validation scans only). Sites named “outside” took no part in training or choosing.",
+        f"A score is the mean over seeds. Its 95 % interval is a bias-corrected and accelerated bootstrap (Efron 1987; "
+        f"{replicates:,} replicates) that resamples subjects, with all their sessions and seeds, widened for small "
+        "numbers (Hesterberg 2015). The number beside a score counts subjects. Out-of-fold predictions are pooled "
+        "before scoring. The interval of a calibration error shows its spread; the error itself is biased upwards when "
+        "n is small.",
+        "Model and floors were compared on the same subjects and seeds by a crossed subject × seed bootstrap of the "
+        "difference; for an AUROC of two classes p is DeLong’s (DeLong et al. 1988; Sun and Xu 2014), clustered by "
+        "subject (Obuchowski 1997), on probabilities averaged over seeds. All p values of this page are one family, "
+        "adjusted after Holm (1979); a difference is called one below 0.05 and from three seeds on.",
+        "Floors were trained on the same scans as the model. Linear floors are ridge or L2-regularised logistic "
+        "regressions whose penalty was chosen within the training scans. They are shown because a network may score "
+        "well on outline, site or age alone (Wen et al. 2020).",
+    ]
+    return [*paragraphs, *([_bias(result)] if result.bias_corrected else [])]
+
+
+def _bias(result: Result) -> str:
+    assert result.bias_corrected is not None
+    return f"Bias correction of brain age: {result.bias_corrected.method}"
+
+
+REFERENCES = (
+    ("DeLong1988", "E. R. DeLong, D. M. DeLong, D. L. Clarke-Pearson", "Comparing the areas under two or more "
+     "correlated receiver operating characteristic curves: a nonparametric approach", "Biometrics 44:837–845", "1988"),
+    ("SunXu2014", "X. Sun, W. Xu", "Fast implementation of DeLong’s algorithm for comparing the areas under correlated "
+     "receiver operating characteristic curves", "IEEE Signal Processing Letters 21:1389–1393", "2014"),
+    ("Obuchowski1997", "N. A. Obuchowski", "Nonparametric analysis of clustered ROC curve data",
+     "Biometrics 53:567–578", "1997"),
+    ("Efron1987", "B. Efron", "Better bootstrap confidence intervals",
+     "Journal of the American Statistical Association 82:171–185", "1987"),
+    ("Hesterberg2015", "T. C. Hesterberg", "What teachers should know about the bootstrap",
+     "The American Statistician 69:371–386", "2015"),
+    ("Holm1979", "S. Holm", "A simple sequentially rejective multiple test procedure",
+     "Scandinavian Journal of Statistics 6:65–70", "1979"),
+    ("Wen2020", "J. Wen et al.", "Convolutional neural networks for classification of Alzheimer’s disease: overview "
+     "and reproducible evaluation", "Medical Image Analysis 63:101694", "2020"),
+    ("deLange2020", "A.-M. G. de Lange, J. H. Cole", "Commentary: correction procedures in brain-age prediction",
+     "NeuroImage: Clinical 26:102229", "2020"),
+    ("Dhinagar2023", "N. J. Dhinagar et al.", "Video and synthetic MRI pre-training of 3D vision architectures for "
+     "neuroimage analysis", "arXiv 2309.04651", "2023"),
+)
+
+
+def bibtex() -> str:
+    """The references as BibTeX."""
+    return "\n".join(f"@article{{{key},\n  author = {{{who}}},\n  title = {{{what}}},\n  journal = {{{where}}},\n"
+                     f"  year = {{{year}}}\n}}" for key, who, what, where, year in REFERENCES)
