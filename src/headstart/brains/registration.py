@@ -16,6 +16,7 @@ import SimpleITK as sitk
 from headstart.brains.volumes import Template
 
 Kind = Literal["affine", "rigid"]
+Linear = sitk.AffineTransform | sitk.Euler3DTransform
 GRID = "4mm"  # finer grids cost eight times as much and moved overlap by less than 0.005
 SURE_CORRELATION = 0.40  # below it other starting poses are tried; 96 real scans from rest: 0.47-0.75
 TILTS_DEGREES = (-30.0, 0.0, 30.0)
@@ -89,7 +90,7 @@ def _optimise(fixed: sitk.Image, moving: sitk.Image, centres: tuple[np.ndarray, 
     return Alignment(np.linalg.inv(_matrix(transform)), float(-method.GetMetricValue()))
 
 
-def _initial(centres: tuple[np.ndarray, np.ndarray], kind: Kind, tilt: tuple[float, ...]) -> sitk.Transform:
+def _initial(centres: tuple[np.ndarray, np.ndarray], kind: Kind, tilt: tuple[float, ...]) -> Linear:
     """Centres of mass on each other, turned by ``tilt``. ITK transforms map fixed (template) to moving points."""
     fixed_centre, moving_centre = centres
     rotation = sitk.Euler3DTransform(fixed_centre.tolist(), *tilt, (moving_centre - fixed_centre).tolist())
@@ -102,7 +103,7 @@ def _initial(centres: tuple[np.ndarray, np.ndarray], kind: Kind, tilt: tuple[flo
     return transform
 
 
-def _matrix(transform: sitk.Transform) -> np.ndarray:
+def _matrix(transform: Linear) -> np.ndarray:
     linear = np.reshape(transform.GetMatrix(), (3, 3))
     centre = np.asarray(transform.GetCenter())
     matrix = np.eye(4)

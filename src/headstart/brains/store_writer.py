@@ -152,7 +152,7 @@ class StoreWriter:
     def _write_row(self, scan: Scan, row: np.ndarray, facts: Facts | None) -> StoredScan:
         number = self._rows.get(scan.key, self._next_row)
         self._next_row = max(self._next_row, number + 1)
-        _write_all(self._voxels, memoryview(row).cast("B"), number * self._row_bytes)
+        _write_all(self._voxels, memoryview(row.tobytes()), number * self._row_bytes)
         source = None
         if facts is not None:
             stat = scan.path.stat()

@@ -10,7 +10,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -24,7 +24,7 @@ class WorkerDied(HeadstartError):
     """The process working on an item ended without an answer."""
 
 
-def run_each(function: Callable[[Any], Any], items: Iterable[Any], jobs: int) -> Iterator[tuple[Any, Any]]:
+def run_each(function: Callable[[Any], Any], items: Iterable[Any], jobs: int) -> Generator[tuple[Any, Any], None, None]:
     """Yield (item, ``function(item)``) as they finish, in any order; an exception is yielded in place of a result.
 
     Items are taken from the iterable only as workers ask for them. Leaving the generator ends the processes.
