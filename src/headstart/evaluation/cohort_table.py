@@ -66,6 +66,11 @@ def age_band(years: float | None) -> str | None:
     return f"under {high}" if low == 0 else f"{low} and over" if high == AGE_BANDS_YEARS[-1] else f"{low}–{high - 1}"
 
 
+def in_order(group: str) -> tuple[bool, str]:
+    """A key that sorts age bands by age, and other groups by name."""
+    return not group.startswith("under "), group
+
+
 def subgroups(parts: Mapping[str, Predictions], scans: Sequence[Scan], target: str,
               bootstrap: Bootstrap) -> dict[str, ByGroup]:
     """Scores by site, sex and age band. A classification's own target is not split by (one class each)."""
@@ -83,6 +88,6 @@ def subgroups(parts: Mapping[str, Predictions], scans: Sequence[Scan], target: s
 def _scores_by(part: Predictions, groups: list[str | None], smallest: int,
                bootstrap: Bootstrap) -> dict[str, dict[str, Estimate]]:
     column = np.array(groups, dtype=object)
-    tables = {name: part.select(column == name) for name in sorted({group for group in groups if group})}
+    tables = {name: part.select(column == name) for name in sorted({group for group in groups if group}, key=in_order)}
     tables = {name: table for name, table in tables.items() if table.num_subjects >= smallest}
     return {name: score(table, metrics_for(table.kind), bootstrap) for name, table in tables.items()}

@@ -58,9 +58,9 @@ class Comparison(Record):
     partition: Literal["inside", "outside"]
     metric: str
     difference: Estimate = Field(description="model − floor, interval from the crossed subject × seed bootstrap")
-    p: float | None = Field(description="of no difference")
+    p: float | None = Field(description="of no difference, from that bootstrap")
     p_holm: float | None = Field(description="adjusted for all comparisons of this result (Holm)")
-    test: Literal["bootstrap", "delong"]
+    p_delong: float | None = Field(description="AUROC of two classes: DeLong's test on scores averaged over seeds")
     seeds: int
 
 
@@ -166,7 +166,7 @@ def compare_all(model: Mapping[str, Predictions], floors: Mapping[str, Mapping[s
         for name, tables in floors.items() if len(table) else ():
             paired = bootstrap.compare(table, tables[partition], metric)
             found.append({"floor": name, "partition": partition, "metric": metric.name, "seeds": len(table.seeds),
-                          "difference": paired.difference, "p": paired.p, "test": paired.test})
+                          "difference": paired.difference, "p": paired.p, "p_delong": paired.p_delong})
     adjusted = holm([entry["p"] for entry in found])
     return tuple(Comparison(**entry, p_holm=p) for entry, p in zip(found, adjusted, strict=True))
 

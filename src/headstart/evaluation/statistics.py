@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy.stats import norm, rankdata
@@ -41,11 +41,14 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Paired:
-    """A difference a − b on the same scans and seeds, with the p value of no difference."""
+    """A difference a − b on the same scans and seeds, with the p value of no difference.
+
+    ``p`` belongs to ``difference``. ``p_delong`` asks another question, of the AUROC of scores averaged over seeds.
+    """
 
     difference: Estimate
     p: float | None
-    test: Literal["bootstrap", "delong"]
+    p_delong: float | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class Bootstrap:
     def compare(self, a: Predictions, b: Predictions, metric: Metric) -> Paired:
         """Difference a − b in the mean over seeds, from the crossed subject × seed bootstrap.
 
-        For AUROC of two classes p is from DeLong's test on probabilities averaged over seeds, clustered by subject.
+        For AUROC of two classes DeLong's test on probabilities averaged over seeds stands beside it.
 
         Raises:
             HeadstartError: the tables do not hold the same scans and seeds.
@@ -100,9 +103,9 @@ class Bootstrap:
         crossed = Sampled(apart.values.mean(), (apart.replicates * draws).sum(1), apart.jackknife.mean(1))
         reason = why_undefined(metric, a.outcome() if np.isnan(self.sample(a, metric).values).any() else b.outcome())
         difference = _estimate(crossed, a.num_subjects, reason)
-        if metric.name == "auroc" and len(a.classes) == 2 and difference.low is not None:
-            return Paired(difference, delong_tables(a, b).p, "delong")
-        return Paired(difference, _bootstrap_p(crossed, difference, a.num_subjects), "bootstrap")
+        p = _bootstrap_p(crossed, difference, a.num_subjects)
+        apply_delong = metric.name == "auroc" and len(a.classes) == 2 and p is not None
+        return Paired(difference, p, delong_tables(a, b).p if apply_delong else None)
 
     def sample(self, table: Predictions, metric: Metric) -> Sampled:
         """``metric`` of each seed on the data, on every replicate and without each subject in turn."""

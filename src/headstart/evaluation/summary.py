@@ -33,7 +33,7 @@ def number(value: float | None, metric: Metric) -> str:
     if value is None:
         return "–"
     text = f"{value:.4g}" if metric.in_units and abs(value) >= 100 else f"{value:.2f}"
-    return text.replace("-", "−")
+    return text.replace("-", "−") if float(text) else "0.00"
 
 
 def interval(estimate: Estimate, metric: Metric) -> str:

@@ -19,6 +19,7 @@ WIDTH = 960
 SQUARE = 460
 LINE_HEIGHT = 22
 CALIBRATION_BINS = 10
+LONGEST_LABEL = 28
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def forest(rows: Sequence[ForestRow], metric: Metric, unit: str, title: str) -> 
     """Estimates with intervals, one row each; dashed lines carry the strong row's values down the page."""
     known = [e for row in rows for e in row.estimates.values() if e.value is not None]
     ends = [end for e in known for end in (e.value, e.low, e.high) if end is not None]
-    scale = Scale.around(ends, 190, 640)
+    scale = Scale.around(ends, 215, 640)
     parts, y = [], 12.0
     for row in rows:
         height = LINE_HEIGHT * max(len(row.estimates), 1) + 12
@@ -55,7 +56,8 @@ def _guide(row: ForestRow, scale: Scale, bottom: float) -> Markup:
 def _forest_row(row: ForestRow, metric: Metric, scale: Scale, top: float, height: float) -> Markup:
     weight = "label strong" if row.strong else "label"
     parts = [element("rect", x=0, y=top, width=WIDTH, height=height, rx=6, class_="band")] if row.strong else []
-    parts.append(element("text", row.label, x=12, y=top + height / 2 + 5, class_=weight))
+    label = row.label if len(row.label) <= LONGEST_LABEL else row.label[: LONGEST_LABEL - 1] + "…"
+    parts.append(element("text", element("title", row.label), label, x=12, y=top + height / 2 + 5, class_=weight))
     for position, (partition, estimate) in enumerate(row.estimates.items()):
         y = top + 6 + LINE_HEIGHT * (position + 0.5)
         parts.append(_whisker(estimate, partition, metric, scale, y))

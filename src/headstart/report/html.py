@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from headstart.evaluation.cohort_table import in_order
 from headstart.evaluation.metrics import METRICS, PRIMARY, metrics_for
 from headstart.evaluation.predictions import COLUMNS, PARTITIONS, Predictions
 from headstart.evaluation.results import Result
@@ -88,7 +89,7 @@ def _figures(result: Result, predictions: Predictions) -> dict[str, Markup]:
 
 
 def _group_rows(groups: Mapping[str, Mapping[str, Mapping[str, Estimate]]], metric: str) -> list[ForestRow]:
-    names = sorted({name for by_name in groups.values() for name in by_name})
+    names = sorted({name for by_name in groups.values() for name in by_name}, key=in_order)
     return [ForestRow(name, {partition: by_name[name][metric] for partition, by_name in groups.items()
                              if name in by_name}) for name in names]
 

@@ -44,7 +44,7 @@ class Scale:
         """Round numbers within the scale."""
         step = _round_step((self.high - self.low) / wanted)
         first, last = np.ceil(self.low / step - 1e-9), np.floor(self.high / step + 1e-9)
-        return [float(i * step) for i in np.arange(first, last + 1)]
+        return [float(i * step) + 0.0 for i in np.arange(first, last + 1)]
 
     @classmethod
     def around(cls, values: Iterable[float], start: float, end: float, margin: float = 0.05) -> Scale:
@@ -61,7 +61,7 @@ def _round_step(rough: float) -> float:
 
 
 def tick_label(value: float) -> str:
-    return f"{value:.6g}".replace("-", "−")
+    return f"{value:.6g}".replace("-", "−") if value else "0"
 
 
 def x_axis(scale: Scale, top: float, bottom: float, label: str) -> Markup:

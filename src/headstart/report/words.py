@@ -51,18 +51,28 @@ def _against(result: Result, partition: str) -> str:
         return "There is nothing to compare it with."
     if found[0].seeds < FEWEST_SEEDS:
         return f"With fewer than {FEWEST_SEEDS} seeds it is not compared with the floors."
-    named = {word: [_floor(result, c) for c in found if verdict(c) == word]
-             for word in ("better", "cannot be told", "worse")}
-    clauses = [f"That is {word} than {_listed(named[word])}" for word in ("better", "worse") if named[word]]
+    named = {word: [c for c in found if verdict(c) == word] for word in ("better", "cannot be told", "worse")}
+    clauses = [_beaten(result, named["better"], len(found))] if named["better"] else []
     if named["cannot be told"]:
-        clauses.append(f"It cannot be told from {_listed(named['cannot be told'])}")
+        clauses.append(f"It cannot be told from {_listed([_floor(result, c) for c in named['cannot be told']])}")
+    if named["worse"]:
+        clauses.append(f"It is worse than {_listed([_floor(result, c) for c in named['worse']])}")
     return ". ".join(clauses) + "."
+
+
+def _beaten(result: Result, beaten: list[Comparison], floors: int) -> str:
+    """How many floors were beaten, and the hardest of them."""
+    sign = 1 if METRICS[beaten[0].metric].better == "lower" else -1
+    hardest = max(beaten, key=lambda comparison: sign * (comparison.difference.value or 0.0))
+    if len(beaten) == floors:
+        return f"It beats all {floors} floors; the hardest is {_floor(result, hardest)}"
+    count = f"{len(beaten)} of {floors} floors"
+    return f"It beats {count}{', the hardest being ' if len(beaten) > 1 else ': '}{_floor(result, hardest)}"
 
 
 def _floor(result: Result, comparison: Comparison) -> str:
     metric = METRICS[comparison.metric]
-    scores = getattr(result.floors[comparison.floor], comparison.partition)
-    value = scores[comparison.metric].value if comparison.metric in scores else None
+    value = getattr(result.floors[comparison.floor], comparison.partition)[comparison.metric].value
     title = result.floors[comparison.floor].title
     return f"“{title[0].lower() + title[1:]}” ({number(value, metric)})"
 
@@ -85,9 +95,10 @@ def methods(result: Result) -> list[str]:
         "before scoring. The interval of a calibration error shows its spread; the error itself is biased upwards when "
         "n is small.",
         "Model and floors were compared on the same subjects and seeds by a crossed subject × seed bootstrap of the "
-        "difference; for an AUROC of two classes p is DeLong’s (DeLong et al. 1988; Sun and Xu 2014), clustered by "
-        "subject (Obuchowski 1997), on probabilities averaged over seeds. All p values of this page are one family, "
-        "adjusted after Holm (1979); a difference is called one below 0.05 and from three seeds on.",
+        "difference, whose standard error gives p. All p values of this page are one family, adjusted after Holm (1979); "
+        "a difference is called one below 0.05 and from three seeds on. For an AUROC of two classes the test of DeLong "
+        "et al. (1988; Sun and Xu 2014), clustered by subject (Obuchowski 1997), stands beside it. It compares "
+        "probabilities averaged over seeds, which is another question: averaging helps models whose seeds disagree.",
         "Floors were trained on the same scans as the model. Linear floors are ridge or L2-regularised logistic "
         "regressions whose penalty was chosen within the training scans. They are shown because a network may score "
         "well on outline, site or age alone (Wen et al. 2020).",
