@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from headstart.errors import HeadstartError
 from headstart.files import write_json
 from headstart.upstreams import RECIPES, catalogue, find, load_into, overlaps, seen_by
 from headstart.upstreams.base import DOMAINS, Shipped
-from headstart.upstreams.show import catalogue_table, receipt_table, record_table
+from headstart.upstreams.show import catalogue_table, markdown_table, receipt_table, record_table, write_receipt
 
 SPEC, LARGER = volume_spec("4mm"), volume_spec("3mm")
 
@@ -161,6 +162,21 @@ def test_tables_show_every_record_and_every_key() -> None:
     text = console.export_text()
     assert all(upstream.name in text for upstream in catalogue())
     assert all(key in text for key in (*report.copied, *report.dropped, "OpenNeuro", "unverified"))
+
+
+def test_the_receipt_is_one_page_with_every_key(tmp_path: Path) -> None:
+    net = build_backbone("deepbet-encoder", SPEC)
+    report = replace(load_into("deepbet", net, "deepbet-encoder", SPEC), source="<script>alert(1)</script>")
+    write_receipt(tmp_path / "receipt.html", report)
+    page = (tmp_path / "receipt.html").read_text()
+    assert all(f"<td>{key}</td>" in page for key in (*report.copied, *report.dropped))
+    assert "<script" not in page
+
+
+def test_the_documentation_lists_the_catalogue_as_it_is() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "weights.md").read_text(encoding="utf-8")
+    for domain in (*DOMAINS, None):
+        assert markdown_table(u for u in catalogue() if u.domain == domain) in page
 
 
 def test_the_ledger_finds_cohorts_under_their_many_names(tmp_path: Path) -> None:

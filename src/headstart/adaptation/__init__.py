@@ -3,7 +3,7 @@
 from headstart.adaptation.batchnorm import reestimate_batchnorm
 from headstart.adaptation.channels import GrayInput
 from headstart.adaptation.checkpoint import read_checkpoint
-from headstart.adaptation.fusing import FoldLayerScale, FuseQkv, JoinPrefixTokens, ZeroBias
+from headstart.adaptation.fusing import FoldLayerScale, FuseQkv, JoinPrefixTokens, JoinQvBias, ZeroBias
 from headstart.adaptation.inflation import Inflate
 from headstart.adaptation.kernels import ResizeKernel
 from headstart.adaptation.keymap import Drop, Rename
@@ -19,6 +19,7 @@ __all__ = [
     "GrayInput",
     "Inflate",
     "JoinPrefixTokens",
+    "JoinQvBias",
     "Rename",
     "ResizeKernel",
     "ResizePositions",

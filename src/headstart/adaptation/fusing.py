@@ -48,6 +48,34 @@ class FuseQkv(Step):
 
 
 @dataclass(frozen=True)
+class JoinQvBias(Step):
+    """Query and value biases beside a fused weight become its bias; the key's is zero (BEiT, VideoMAE).
+
+    Args:
+        query, value: names of the biases below a block.
+        fused: the layer they belong to.
+    """
+
+    query: str = "attn.q_bias"
+    value: str = "attn.v_bias"
+    fused: str = "attn.qkv"
+    exact: ClassVar[bool] = True
+
+    @property
+    def name(self) -> str:
+        return "join q and v biases"
+
+    def __call__(self, state: State, target: Target) -> State:
+        joined = dict(state)
+        for key in [key for key in state if key.endswith(f".{self.query}")]:
+            block = key.removesuffix(self.query)
+            query, value = joined.pop(key), fetch(joined, block + self.value, self)
+            del joined[block + self.value]
+            joined[f"{block}{self.fused}.bias"] = torch.cat([query, torch.zeros_like(query), value])
+        return joined
+
+
+@dataclass(frozen=True)
 class ZeroBias(Step):
     """Write out biases that the network has and the source leaves away: zeros compute the same.
 

@@ -10,6 +10,7 @@ from headstart.adaptation import (
     GrayInput,
     Inflate,
     JoinPrefixTokens,
+    JoinQvBias,
     Rename,
     ResizeKernel,
     ResizePositions,
@@ -66,6 +67,15 @@ def videomae(name: str, grid: tuple[int, int, int] = (8, 14, 14)) -> Recipe:
              FuseQkv(), AddSinusoidPositions(grid), GrayInput(PATCH, PATCH_BIAS, *IMAGENET), ResizeKernel(),
              ResizePositions(grid, prefix=0))
     return Recipe(name, steps, initialised=("norm.*",), reference="transformers")
+
+
+def videomae_original(name: str, grid: tuple[int, int, int] = (8, 14, 14)) -> Recipe:
+    """The authors' own VideoMAE files and version 2 (arXiv 2303.16727): timm's names, q and v biases apart."""
+    steps = (Rename((("model.{rest}", "{rest}"), ("encoder.{rest}", "{rest}"))),
+             Drop(("decoder.*", "encoder_to_decoder.*", "mask_token"), "decoder"), HEADS, JoinQvBias(),
+             AddSinusoidPositions(grid), GrayInput(PATCH, PATCH_BIAS, *IMAGENET), ResizeKernel(),
+             ResizePositions(grid, prefix=0))
+    return Recipe(name, steps, initialised=("norm.*",))
 
 
 def convnet(name: str, conv: str, norm: str, colour: tuple[Colour, Colour], *, reference: str,
@@ -130,6 +140,7 @@ RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
     vit_images("timm-vit-imagenet", IMAGENET),
     vit_registers("timm-vit-registers"),
     videomae("videomae"),
+    videomae_original("videomae-original"),
     monai_vit("monai-vit-96", (6, 6, 6), "monai"),
     convnet("torchvision-resnet", "conv1", "bn1", IMAGENET, reference="torchvision"),
     convnet("torchvision-densenet", "features.conv0", "features.norm0", IMAGENET, reference="torchvision",

@@ -1,12 +1,14 @@
-"""The catalogue and the receipts for a terminal."""
+"""The catalogue and the receipts, for a terminal, a page and the documentation."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from rich.table import Column, Table
 
 from headstart.adaptation import TransferReport
+from headstart.files import atomic_write
 from headstart.upstreams.base import Upstream
 from headstart.upstreams.fetch import is_here
 
@@ -40,3 +42,29 @@ def receipt_table(report: TransferReport) -> Table:
     for row in report.rows():
         table.add_row(*row)
     return table
+
+
+def write_receipt(path: str | Path, report: TransferReport) -> None:
+    """The receipt as one HTML file: ``weights import --report``."""
+    from jinja2 import Environment, PackageLoader
+
+    template = Environment(loader=PackageLoader("headstart.upstreams", ""), autoescape=True).get_template(
+        "receipt.html.jinja")
+    with atomic_write(path) as file:
+        file.write(template.render(report=report))
+
+
+def markdown_table(upstreams: Iterable[Upstream]) -> str:
+    """The catalogue as docs/weights.md has it."""
+    head = ("name", "backbone", "parameters", "licence", "has seen", "adapted by", "parity proven against")
+    rows = [head, tuple("---" for _ in head), *(_markdown_row(upstream) for upstream in upstreams)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _markdown_row(upstream: Upstream) -> tuple[str, ...]:
+    seen = "not known" if upstream.seen is None else ", ".join(upstream.seen) or "no brain cohort"
+    steps = ", ".join(step for step in upstream.steps if not step.startswith(("drop", "rename")))
+    proof = (upstream.recipe.reference or "**unverified**") if upstream.recipe else "exact copy"
+    size = "" if upstream.parameters is None else f"{upstream.parameters / 1e6:.1f} M"
+    return (f"`{upstream.name}`", ", ".join(f"`{name}`" for name in upstream.backbones) or "any", size,
+            upstream.licence, seen, steps or "nothing to adapt", proof)

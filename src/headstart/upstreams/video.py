@@ -16,9 +16,10 @@ def _resnet(name: str, backbone: str, file: str, sha256: str, millions: float) -
                     "BSD-3-Clause (torchvision)", True, RESNETS, NOBODY, FOLDED, round(millions * 1e6))
 
 
-def _videomae(name: str, size: str, hub: Hub, millions: float, note: str = "") -> Upstream:
-    return Upstream(name, "video", (f"vit-{size}-patches",), hub, RECIPES["videomae"], "CC BY-NC 4.0", False, VIDEOMAE,
-                    NOBODY, FOLDED, round(millions * 1e6), note)
+def _videomae(name: str, size: str, hub: Hub, millions: float, note: str, *, recipe: str = "videomae",
+              paper: str = VIDEOMAE) -> Upstream:
+    return Upstream(name, "video", (f"vit-{size}-patches",), hub, RECIPES[recipe], "CC BY-NC 4.0", False, paper, NOBODY,
+                    FOLDED, round(millions * 1e6), note)
 
 
 UPSTREAMS = (
@@ -28,6 +29,9 @@ UPSTREAMS = (
     _videomae("videomae-base", "base", Hub("MCG-NJU/videomae-base"), 86.2, "Self-supervised on Kinetics-400."),
     _videomae("videomae-base-kinetics", "base", Hub("MCG-NJU/videomae-base-finetuned-kinetics"), 86.2,
               "Fine-tuned on Kinetics-400."),
+    _videomae("videomae2-base", "base", Hub("OpenGVLab/VideoMAEv2-Base"), 86.2,
+              "Self-supervised on UnlabeledHybrid-1M. Its code lives on the hub only, and hub code is not run here: "
+              "the outputs are unverified.", recipe="videomae-original", paper="arXiv 2303.16727"),
     _videomae("videomae-small-kinetics", "small",
               Hub("MCG-NJU/videomae-small-finetuned-kinetics", "pytorch_model.bin"), 22.0,
               "Fine-tuned on Kinetics-400; the publisher has no safetensors file, so it is read with weights_only."),

@@ -1,0 +1,102 @@
+"""How long an import takes and how much memory it needs, each in a fresh process.
+
+    python benchmarks/weights.py
+
+Published files are not needed: files with the true key names, shapes and dtypes are written first, from timm,
+torchvision and transformers. EfficientNet-lite0 and deepbet are the real ones, from their packages. Memory is the peak
+of the resident set above what the process holds once the packages are imported and a fresh backbone is built; a file
+that is mapped counts with its pages.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+VOLUME = "2mm"
+LIMIT_S, LIMIT_TIMES = 5.0, 3.0  # of a ViT-B
+
+CHILD = """
+import json, sys, threading, time
+import psutil
+from headstart.backbones import build_backbone
+from headstart.brains.volumes import volume_spec
+from headstart.upstreams import load_into
+source, backbone, volume, recipe = sys.argv[1:]
+spec = volume_spec(volume)
+net = build_backbone(backbone, spec)
+process, peak, done = psutil.Process(), [0], threading.Event()
+before = process.memory_info().rss
+def watch():
+    while not done.is_set():
+        peak[0] = max(peak[0], process.memory_info().rss)
+        time.sleep(0.002)
+watcher = threading.Thread(target=watch); watcher.start()
+start = time.perf_counter()
+report = load_into(source, net, backbone, spec, recipe=recipe or None, accept_licence=True)
+seconds = time.perf_counter() - start
+done.set(); watcher.join()
+size = sum(t.numel() * t.element_size() for t in net.state_dict().values())
+print(json.dumps({"seconds": seconds, "memory": peak[0] - before, "size": size, "summary": report.summary()}))
+"""
+
+
+def fixtures(folder: Path) -> list[tuple[str, str, str, str]]:
+    """(name, source, backbone, recipe) of every import to measure; files are written to ``folder``."""
+    import timm
+    import torch
+    from safetensors.torch import save_file
+    from torchvision import models
+    from transformers import VideoMAEConfig, VideoMAEForPreTraining
+
+    def file(name: str, model: torch.nn.Module) -> str:
+        path = folder / f"{name}.safetensors"
+        save_file({key: value.contiguous() for key, value in model.state_dict().items()}, path)
+        return str(path)
+
+    def torch_file(name: str, model: torch.nn.Module) -> str:
+        torch.save(model.state_dict(), folder / f"{name}.pth")
+        return str(folder / f"{name}.pth")
+
+    vit_base = timm.create_model("vit_base_patch16_224")
+    return [
+        ("deepbet (real)", "deepbet", "deepbet-encoder", ""),
+        ("EfficientNet-lite0 (real)", "imagenet-efficientnet-lite0", "efficientnet-lite0", ""),
+        ("DenseNet121, .pth", torch_file("densenet", models.densenet121()), "densenet121", "torchvision-densenet"),
+        ("R3D-18, .pth", torch_file("r3d", models.video.r3d_18()), "r3d-18", "torchvision-video"),
+        ("ViT-Ti/16", file("tiny", timm.create_model("vit_tiny_patch16_224")), "vit-tiny", "timm-vit"),
+        ("ViT-S/16", file("small", timm.create_model("vit_small_patch16_224")), "vit-small", "timm-vit"),
+        ("DINOv2-S/14, registers", file("dino", timm.create_model("vit_small_patch14_reg4_dinov2")),
+         "vit-small-registers", "timm-vit-registers"),
+        ("ViT-B/16", file("base", vit_base), "vit-base", "timm-vit"),
+        ("ViT-B/16, .pth", torch_file("base", vit_base), "vit-base", "timm-vit"),
+        ("VideoMAE-B, with decoder", file("video", VideoMAEForPreTraining(VideoMAEConfig())), "vit-base-patches",
+         "videomae"),
+    ]
+
+
+def measure(source: str, backbone: str, recipe: str) -> dict:
+    done = subprocess.run([sys.executable, "-c", CHILD, source, backbone, VOLUME, recipe],
+                          capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> int:
+    print(f"{'weights':28} {'seconds':>8} {'size':>10} {'peak':>10} {'peak/size':>10}")
+    missed = False
+    with tempfile.TemporaryDirectory() as folder:
+        for name, source, backbone, recipe in fixtures(Path(folder)):
+            found = measure(source, backbone, recipe)
+            times = found["memory"] / found["size"]
+            missed |= name.startswith("ViT-B") and (found["seconds"] > LIMIT_S or times > LIMIT_TIMES)
+            size, peak = (found[key] / 2**20 for key in ("size", "memory"))
+            print(f"{name:28} {found['seconds']:8.2f} {size:6.0f} MiB {peak:6.0f} MiB {times:10.2f}", flush=True)
+    print("limits for ViT-B:", f"{LIMIT_S:.0f} s, {LIMIT_TIMES:.0f} times its size:", "missed" if missed else "kept")
+    return int(missed)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
