@@ -31,7 +31,7 @@ def test_shapes_gradients_and_layer_groups(name: str) -> None:
     features = model.backbone(volumes(2))
     assert features.shape == (2, model.backbone.num_features)
     model.head(model.norm(features)).square().sum().backward()
-    assert [key for key, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+    assert [key for key, p in model.named_parameters() if p.numel() and (p.grad is None or not p.grad.any())] == []
     grouped = [id(p) for group in model.layer_groups() for p in group]
     assert sorted(grouped) == sorted(id(p) for p in model.parameters())
     assert all(model.layer_groups())

@@ -58,7 +58,7 @@ def own_folder(folder: Path, backbone: str, volume: str) -> dict[str, torch.Tens
     return values(model.backbone)
 
 
-@pytest.mark.parametrize("backbone", ["vit-mini", "vit-mini-registers", "cnn-small"])
+@pytest.mark.parametrize("backbone", ["vit-mini", "vit-small-registers", "vit-small-patches", "cnn-small"])
 def test_an_own_model_comes_back_without_its_head(tmp_path: Path, backbone: str) -> None:
     trained, net = own_folder(tmp_path, backbone, "4mm"), build_backbone(backbone, SPEC, seed=1)
     report = load_into(tmp_path, net, backbone, SPEC)

@@ -39,8 +39,8 @@ BACKBONES: dict[str, Callable[[VolumeSpec], Backbone]] = {
     "densenet121": lambda spec: DenseNet121(),
     "resnet18": lambda spec: ResNet18(),
     # What published weights need besides: no class token (VideoMAE, MONAI), a class token and four registers (DINOv2).
-    **{f"{name}-patches": partial(_vit, name, 0) for name in SIZES},
-    **{f"{name}-registers": partial(_vit, name, 5) for name in SIZES},
+    **{f"{name}-patches": partial(_vit, name, 0) for name in ("vit-small", "vit-base")},
+    **{f"{name}-registers": partial(_vit, name, 5) for name in ("vit-small", "vit-base")},
     **{f"medicalnet-resnet{depth}": partial(_medicalnet, depth) for depth in DEPTHS},
     **{name: partial(_video, name) for name in NAMES},
     "efficientnet-lite0": lambda spec: EfficientNetLite0(),
