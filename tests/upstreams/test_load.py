@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 from rich.console import Console
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from headstart.backbones import BACKBONES, Backbone, build_backbone, build_model
 from headstart.brains.contract import Contract
 from headstart.brains.volumes import volume_spec
 from headstart.errors import HeadstartError
 from headstart.files import write_json
-from headstart.upstreams import RECIPES, catalogue, find, load_into, overlaps, seen_by
+from headstart.upstreams import RECIPES, catalogue, find, identity, load_into, overlaps, seen_by
 from headstart.upstreams.base import DOMAINS, Shipped
 from headstart.upstreams.show import catalogue_table, markdown_table, receipt_table, record_table, write_receipt
 
@@ -90,6 +90,16 @@ def test_a_shipped_start_is_found_by_backbone_and_volume(tmp_path: Path, monkeyp
     trained, net = own_folder(folder, "cnn-small", "4mm"), build_backbone("cnn-small", SPEC, seed=1)
     load_into("synthetic-mri", net, "cnn-small", SPEC)
     assert all(torch.equal(value, trained[key]) for key, value in net.state_dict().items())
+
+
+def test_an_own_model_is_identified_by_its_content(tmp_path: Path) -> None:
+    own_folder(tmp_path, "cnn-small", "4mm")
+    before = identity(tmp_path, "cnn-small", SPEC)
+    assert identity(tmp_path / "model.safetensors", "cnn-small", SPEC) == before
+    state = load_file(tmp_path / "model.safetensors")
+    save_file({key: value + 1 for key, value in state.items()}, tmp_path / "model.safetensors")
+    assert identity(tmp_path, "cnn-small", SPEC) != before
+    assert identity("deepbet", "deepbet-encoder", SPEC) == "deepbet"
 
 
 def user_file(path: Path) -> Path:

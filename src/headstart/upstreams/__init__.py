@@ -4,8 +4,19 @@ from headstart.upstreams.base import Upstream
 from headstart.upstreams.catalogue import catalogue, find
 from headstart.upstreams.fetch import forget, locate
 from headstart.upstreams.ledger import Overlap, overlaps
-from headstart.upstreams.load import load_into, seen_by
+from headstart.upstreams.load import identity, load_into, seen_by
 from headstart.upstreams.recipes import RECIPES
 
-__all__ = ["RECIPES", "Overlap", "Upstream", "catalogue", "find", "forget", "load_into", "locate", "overlaps",
-           "seen_by"]
+__all__ = [
+    "RECIPES",
+    "Overlap",
+    "Upstream",
+    "catalogue",
+    "find",
+    "forget",
+    "identity",
+    "load_into",
+    "locate",
+    "overlaps",
+    "seen_by",
+]

@@ -119,6 +119,7 @@ def _fetched(name: str, source: Url | Hub, progress: Progress | None) -> Path:
         _download(source.url, part, progress)
         _check_whole(part, source.sha256)
         os.replace(part, path)
+        Path(f"{part}.etag").unlink(missing_ok=True)
         write_json(receipt, {"url": source.url, "sha256": sha256_file(path), "published_sha256": source.sha256,
                              "bytes": path.stat().st_size})
     return path

@@ -20,7 +20,7 @@ from headstart.adaptation import (
 )
 from headstart.brains.volumes import VolumeSpec, volume_spec
 from headstart.errors import HeadstartError
-from headstart.files import read_json
+from headstart.files import read_json, sha256_file
 from headstart.upstreams.base import Recipe, Shipped, Upstream
 from headstart.upstreams.catalogue import find, is_name
 from headstart.upstreams.fetch import Progress, expected_sha256, locate
@@ -74,6 +74,23 @@ def seen_by(source: str | Path) -> tuple[str, ...] | None:
     if not Path(source).is_dir():
         return None  # a bare file does not say
     return tuple(read_own_config(Path(source))[0].get("seen", ()))
+
+
+def identity(source: str | Path, backbone_name: str, spec: VolumeSpec) -> str:
+    """What stands for these weights in an experiment's digest: the catalogue's name, or the content of a file.
+
+    A path alone would not do: the file behind it can change.
+    """
+    if is_name(source):
+        upstream = find(str(source))
+        if not isinstance(upstream.source, Shipped):
+            return upstream.name
+        path = locate(upstream, backbone=backbone_name, volume=spec.name)
+    else:
+        path = Path(source)
+        if not path.exists():
+            find(str(source))  # raises, with the nearest names
+    return f"sha256:{sha256_file(path / 'model.safetensors' if path.is_dir() else path)}"
 
 
 def check_fits(upstream: Upstream, backbone_name: str) -> None:
