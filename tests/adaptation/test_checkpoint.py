@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
 import pickle
+import random
 import zipfile
 from pathlib import Path
 
@@ -113,6 +115,24 @@ def test_truncated_files_are_named(tmp_path: Path, kind: str, keep: float) -> No
     path.write_bytes(whole[:int(keep * len(whole))])
     with pytest.raises(HeadstartError, match="weights"):
         read_checkpoint(path)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["safetensors", "zip", "legacy", "torchscript"])
+def test_random_damage_is_refused_in_words_or_harmless(tmp_path: Path, kind: str, long: bool) -> None:
+    path = tmp_path / "weights"
+    if kind == "torchscript":
+        scripted(path)
+    else:
+        write(path, kind)
+    whole, damage = path.read_bytes(), random.Random(0)
+    for _ in range(3000 if long else 100):
+        content = bytearray(whole[:damage.randrange(len(whole))] if damage.random() < 0.2 else whole) or bytearray(1)
+        for _ in range(damage.choice([1, 3, 20])):
+            content[damage.randrange(len(content))] = damage.randrange(256)
+        path.write_bytes(content)
+        with contextlib.suppress(HeadstartError):  # any other exception fails
+            read_checkpoint(path)
 
 
 def test_a_corrupted_byte_in_an_archive_is_found(tmp_path: Path) -> None:
