@@ -78,7 +78,8 @@ def simulate(task: TaskRecord) -> Simulated:
     rows[:, :40] *= random.random((len(scans), 40)) < 0.7
     cells = folds(scans)
     model = Predictions.concatenate([_predict(task, scans, target, cell, random) for cell in cells])
-    inputs = FloorInputs(scans, target.astype(float), task.column, task.classes, rows.astype(np.float16))
+    voxels = rows.astype(np.float16) if len(task.classes) < 3 else None
+    inputs = FloorInputs(scans, target.astype(float), task.column, task.classes, voxels)
     result = build_result(
         task=task, scans=scans, predictions=model, floors=all_floors(inputs, cells), simulated=True,
         bootstrap=Bootstrap(replicates=500), experiment={"backbone": "vit-mini", "upstream": "synthetic-mri"},

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 PENALTIES = 10.0 ** np.arange(-4, 5)  # relative to the mean variance of a principal axis
-INVERSE_PENALTIES = 10.0 ** np.arange(-4, 2)
+INVERSE_PENALTIES = 10.0 ** np.arange(-4, 1)
 FEW_AXES = 10  # up to so many, the choice of penalty hardly matters: it is 1
 INNER_FOLDS = 5
 

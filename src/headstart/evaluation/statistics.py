@@ -98,12 +98,15 @@ class Bootstrap:
         if not a.same_rows(b):
             raise HeadstartError("a comparison needs the same scans and seeds on both sides",
                                  fix="Compare models that were run with the same split.")
-        draws = self._seed_weights(len(a.seeds))
         apart = self.sample(a, metric) - self.sample(b, metric)
-        crossed = Sampled(apart.values.mean(), (apart.replicates * draws).sum(1), apart.jackknife.mean(1))
+        draws = self._seed_weights(len(a.seeds))
+        value = apart.values.mean()
+        variance, freedom = crossed_variance(apart, a.num_subjects)
+        crossed = _scaled((apart.replicates * draws).sum(1), value, variance)
         reason = why_undefined(metric, a.outcome() if np.isnan(self.sample(a, metric).values).any() else b.outcome())
-        difference = _estimate(crossed, a.num_subjects, reason)
-        p = _bootstrap_p(crossed, difference, a.num_subjects)
+        mean = Sampled(value, crossed, apart.jackknife.mean(1))
+        difference = _estimate(mean, a.num_subjects, reason, freedom)
+        p = _p_value(difference, variance, freedom)
         apply_delong = metric.name == "auroc" and len(a.classes) == 2 and p is not None
         return Paired(difference, p, delong_tables(a, b).p if apply_delong else None)
 
@@ -133,31 +136,56 @@ class Bootstrap:
         return self._kept[key]
 
     def _seed_weights(self, seeds: int) -> np.ndarray:
-        """Weights of the seeds (B, K), each row summing to 1.
-
-        Plain resampling of K seeds has (K − 1)/K of the variance between them; it is stretched to the full variance.
-        """
-        if seeds == 1:
-            return np.ones((self.replicates, 1))
-        draws = self._generator(seeds, 1).multinomial(seeds, np.full(seeds, 1 / seeds), self.replicates) / seeds
-        return 1 / seeds + (draws - 1 / seeds) * np.sqrt(seeds / (seeds - 1))
+        """Weights of the seeds (B, K), each row summing to 1."""
+        return self._generator(seeds, 1).multinomial(seeds, np.full(seeds, 1 / seeds), self.replicates) / seeds
 
     def _generator(self, size: int, purpose: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence([self.seed, purpose, size]))
 
 
-def _estimate(mean: Sampled, subjects: int, reason: str) -> Estimate:
+def crossed_variance(apart: Sampled, subjects: int) -> tuple[float, float]:
+    """Variance of a mean difference over crossed subjects and seeds, and its degrees of freedom.
+
+    The variance over subjects (bootstrap, with the seeds as they are) plus that over seeds (from their values). Their
+    interaction is in both, so that tests are conservative where seeds only add noise; resampling both at once would
+    count it three times (Owen 2007). Degrees of freedom are Satterthwaite's (1946): few seeds tell little about seeds.
+
+    Args:
+        apart: the difference, by seed.
+        subjects: how many.
+    """
+    seeds, few = len(apart.values), max(subjects - 1, 1)
+    replicates = apart.replicates[~np.isnan(apart.replicates).any(1)]
+    if len(replicates) < 2:
+        return float("nan"), float(few)
+    of_subjects = float(replicates.mean(1).var()) * subjects / few
+    if seeds == 1:
+        return of_subjects, float(few)
+    of_seeds = float(np.var(apart.values, ddof=1)) / seeds
+    variance = of_subjects + of_seeds
+    parts = of_subjects**2 / few + of_seeds**2 / (seeds - 1)
+    return variance, variance**2 / parts if parts > 0 else float(few)
+
+
+def _scaled(replicates: np.ndarray, value: float, variance: float) -> np.ndarray:
+    """Replicates stretched about ``value`` to the given variance; their shape stays."""
+    spread = float(np.nanvar(replicates)) if not np.isnan(replicates).all() else 0.0
+    return value + (replicates - value) * np.sqrt(variance / spread) if spread > 1e-24 else replicates
+
+
+def _estimate(mean: Sampled, subjects: int, reason: str, freedom: float | None = None) -> Estimate:
     value = float(mean.values)
     if np.isnan(value):
         return Estimate(None, None, None, subjects, reason)
     defined = mean.replicates[~np.isnan(mean.replicates)]
     if subjects < FEWEST_SUBJECTS or len(defined) < MOST_UNDEFINED * len(mean.replicates):
         return Estimate(value, None, None, subjects, "too few subjects for an interval")
-    low, high = bca_interval(value, defined, mean.jackknife, subjects)
+    low, high = bca_interval(value, defined, mean.jackknife, subjects, freedom)
     return Estimate(value, low, high, subjects)
 
 
-def bca_interval(value: float, replicates: np.ndarray, jackknife: np.ndarray, n: int) -> tuple[float, float]:
+def bca_interval(value: float, replicates: np.ndarray, jackknife: np.ndarray, n: int,
+                 freedom: float | None = None) -> tuple[float, float]:
     """Bias-corrected and accelerated bootstrap interval (Efron 1987), widened for small n (Hesterberg 2015, §4.1.4).
 
     Args:
@@ -165,9 +193,11 @@ def bca_interval(value: float, replicates: np.ndarray, jackknife: np.ndarray, n:
         replicates: (B,) on resamples.
         jackknife: (n,) without each subject; NaN is left out.
         n: subjects.
+        freedom: degrees of freedom, where the replicates' variance is already unbiased.
     """
     shift, acceleration = _bca_terms(value, replicates, jackknife)
-    wide = np.sqrt(n / (n - 1)) * student.ppf((1 + LEVEL) / 2, n - 1)
+    bessel = 1.0 if freedom else np.sqrt(n / (n - 1))
+    wide = bessel * student.ppf((1 + LEVEL) / 2, freedom or n - 1)
     ends = shift + np.array([-wide, wide])
     low, high = np.quantile(replicates, norm.cdf(shift + ends / np.maximum(1 - acceleration * ends, 0.05)))
     return float(min(low, value)), float(max(high, value))
@@ -182,14 +212,13 @@ def _bca_terms(value: float, replicates: np.ndarray, jackknife: np.ndarray) -> t
     return float(shift), float((spread**3).sum() / (6 * power)) if power > 1e-300 else 0.0
 
 
-def _bootstrap_p(crossed: Sampled, difference: Estimate, subjects: int) -> float | None:
-    """Two-sided p by t on the bootstrap's standard error: the studentised distance of the difference from zero."""
+def _p_value(difference: Estimate, variance: float, freedom: float) -> float | None:
+    """Two-sided p of no difference, by Student's t."""
     if difference.low is None or difference.value is None:
         return None
-    error = float(np.nanstd(crossed.replicates)) * np.sqrt(subjects / (subjects - 1))
-    if error < 1e-12:
+    if variance < 1e-24:
         return 1.0 if abs(difference.value) < 1e-12 else 0.0
-    return float(2 * student.sf(abs(difference.value) / error, subjects - 1))
+    return float(2 * student.sf(abs(difference.value) / np.sqrt(variance), freedom))
 
 
 # ---- DeLong ---------------------------------------------------------------------------------------------------------

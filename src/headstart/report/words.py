@@ -95,8 +95,10 @@ def methods(result: Result) -> list[str]:
         "before scoring. The interval of a calibration error shows its spread; the error itself is biased upwards when "
         "n is small.",
         "Model and floors were compared on the same subjects and seeds by a crossed subject × seed bootstrap of the "
-        "difference, whose standard error gives p. All p values of this page are one family, adjusted after Holm (1979); "
-        "a difference is called one below 0.05 and from three seeds on. For an AUROC of two classes the test of DeLong "
+        "difference, scaled to the sum of the variances over subjects and over seeds (Owen 2007); p is Student’s, with "
+        "degrees of freedom after Satterthwaite (1946). All p values of this page are one family, "
+        "adjusted after Holm (1979); a "
+        "difference is called one below 0.05 and from three seeds on. For an AUROC of two classes the test of DeLong "
         "et al. (1988; Sun and Xu 2014), clustered by subject (Obuchowski 1997), stands beside it. It compares "
         "probabilities averaged over seeds, which is another question: averaging helps models whose seeds disagree.",
         "Floors were trained on the same scans as the model. Linear floors are ridge or L2-regularised logistic "
@@ -122,6 +124,9 @@ REFERENCES = (
      "Journal of the American Statistical Association 82:171–185", "1987"),
     ("Hesterberg2015", "T. C. Hesterberg", "What teachers should know about the bootstrap",
      "The American Statistician 69:371–386", "2015"),
+    ("Owen2007", "A. B. Owen", "The pigeonhole bootstrap", "Annals of Applied Statistics 1:386–411", "2007"),
+    ("Satterthwaite1946", "F. E. Satterthwaite", "An approximate distribution of estimates of variance components",
+     "Biometrics Bulletin 2:110–114", "1946"),
     ("Holm1979", "S. Holm", "A simple sequentially rejective multiple test procedure",
      "Scandinavian Journal of Statistics 6:65–70", "1979"),
     ("Wen2020", "J. Wen et al.", "Convolutional neural networks for classification of Alzheimer’s disease: overview "
