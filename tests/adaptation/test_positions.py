@@ -51,7 +51,8 @@ def test_time_becomes_x() -> None:
 
 
 def test_the_fixed_sinusoids_are_those_of_transformers() -> None:
-    reference = pytest.importorskip("transformers.models.videomae.modeling_videomae")
+    from transformers.models.videomae import modeling_videomae as reference
+
     state = AddSinusoidPositions((2, 3, 4), like="w")({"w": torch.zeros(WIDTH, 1)}, Target({}))
     torch.testing.assert_close(state["pos_embed"], reference.get_sinusoid_encoding_table(24, WIDTH))
 

@@ -87,7 +87,8 @@ def coloured(grey: Tensor, steps: tuple[Step, ...]) -> Tensor:
 
 
 def tiny_vit(**options) -> nn.Module:
-    timm = pytest.importorskip("timm")
+    import timm
+
     return shaken(timm.models.vision_transformer.VisionTransformer(
         img_size=32, patch_size=8, embed_dim=WIDTH, depth=DEPTH, num_heads=HEADS, num_classes=5, **options))
 
@@ -115,12 +116,13 @@ def test_an_inflated_patch_of_a_depth_constant_brain_is_the_image_patch() -> Non
 
 
 def tiny_videomae(kind: str) -> nn.Module:
-    videomae_package = pytest.importorskip("transformers")
-    config = videomae_package.VideoMAEConfig(
+    import transformers
+
+    config = transformers.VideoMAEConfig(
         image_size=32, num_frames=4, hidden_size=WIDTH, num_hidden_layers=DEPTH, num_attention_heads=HEADS,
         intermediate_size=4 * WIDTH, decoder_num_hidden_layers=1, decoder_hidden_size=24, decoder_num_attention_heads=2,
         decoder_intermediate_size=48)
-    return shaken(getattr(videomae_package, kind)(config))
+    return shaken(getattr(transformers, kind)(config))
 
 
 @proves("videomae")
@@ -206,7 +208,8 @@ def test_image_convnets_equal_torchvision(name: str, backbone: str, recipe: str)
 @proves("timm-efficientnet-lite")
 @torch.no_grad()
 def test_efficientnet_equals_timm() -> None:
-    timm = pytest.importorskip("timm")
+    import timm
+
     model, images = shaken(timm.create_model("tf_efficientnet_lite0")), torch.rand(2, 1, 64, 64)
     expected = model.forward_features(images.expand(-1, 3, -1, -1)).mean((2, 3))
     close(one_slice("efficientnet-lite0", "timm-efficientnet-lite", model.state_dict(), images), expected)
@@ -215,7 +218,8 @@ def test_efficientnet_equals_timm() -> None:
 @proves("efficientnet-lite-pytorch")
 @torch.no_grad()
 def test_the_real_efficientnet_equals_its_publishers_package() -> None:
-    package = pytest.importorskip("efficientnet_lite_pytorch")
+    import efficientnet_lite_pytorch as package
+
     upstream, images = find("imagenet-efficientnet-lite0"), torch.rand(2, 1, 64, 64)
     state = read_checkpoint(locate(upstream), sha256=upstream.source.sha256)
     model = package.EfficientNet.from_name("efficientnet-lite0").eval()
@@ -277,7 +281,8 @@ FULL_SIZE = {
 
 @pytest.mark.parametrize("name", FULL_SIZE)
 def test_full_size_transformers_load_whole(name: str) -> None:
-    timm = pytest.importorskip("timm")
+    import timm
+
     upstream = find(name)
     with torch.device("meta"):
         shapes = timm.create_model(FULL_SIZE[name]).state_dict()
