@@ -120,7 +120,7 @@ def _store_of(bids: list[Path] | None, store: Path | None, volume: str, jobs: in
 def _show(result, out: Path) -> None:
     from rich.console import Console
 
-    from headstart.evaluation.results import summary_table
+    from headstart.evaluation.summary import summary_table
 
     Console().print(summary_table(result))
     typer.echo(f"Result: {out / 'result.json'}\nModel:  {out / 'model'}\nReport: {out / 'report.html'}")

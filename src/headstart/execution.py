@@ -19,24 +19,46 @@ from headstart.errors import HeadstartError, Stopped
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # what clusters send before they take a node away
 
 
-def run_all(function: Callable[..., Any], calls: Iterable[tuple], jobs: int) -> Iterator[Any]:
-    """Yield ``function(*call)`` for each call as they finish, in any order; one failure ends the run.
+class Workers:
+    """A pool of processes that is started when first needed and used until the ``with`` ends.
 
-    Raises:
-        Stopped: a stop signal came; running calls were told and have saved what they had.
-        HeadstartError: a call failed, or a worker was killed (out of memory, by hand).
+    Args:
+        jobs: processes, each with one thread.
     """
-    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread)
-    with pool, _forwarding(pool):
-        pending = {pool.submit(function, *call) for call in calls}
-        try:
-            while pending:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                yield from map(_result, done)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            _signal(pool, signal.SIGTERM)
-            raise
+
+    def __init__(self, jobs: int) -> None:
+        self._stack = contextlib.ExitStack()
+        self._jobs, self._pool = jobs, None
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        if self._pool is not None and kind is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            _signal(self._pool, signal.SIGTERM)
+        self._stack.close()
+
+    def run(self, function: Callable[..., Any], calls: Iterable[tuple]) -> Iterator[Any]:
+        """Yield ``function(*call)`` for each call as they finish, in any order; one failure ends the run.
+
+        Raises:
+            Stopped: a stop signal came; running calls were told and have saved what they had.
+            HeadstartError: a call failed, or a worker was killed (out of memory, by hand).
+        """
+        calls = list(calls)
+        pending = {self._started().submit(function, *call) for call in calls}
+        while pending:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            yield from map(_result, done)
+
+    def _started(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")
+            self._pool = self._stack.enter_context(
+                ProcessPoolExecutor(self._jobs, mp_context=context, initializer=_one_thread))
+            self._stack.enter_context(_forwarding(self._pool))
+        return self._pool
 
 
 def _result(future: Future) -> Any:

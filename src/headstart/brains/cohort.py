@@ -34,6 +34,7 @@ class Scan:
         columns: every other column of the participant's (and session's) row, as text; ``n/a`` is absent.
         subject: identity for splitting: the first key under which this very person was seen
             (the same file in two data sets is one subject).
+        simulated: the data set says that ``headstart simulate`` made it.
     """
 
     dataset: str
@@ -46,6 +47,7 @@ class Scan:
     sex: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     subject: str = ""
+    simulated: bool = False
 
     @property
     def key(self) -> ScanKey:

@@ -15,7 +15,7 @@ import torch
 
 from headstart.backbones import build_backbone
 from headstart.backbones.model import BrainModel
-from headstart.brains.splits import REFIT, Cell
+from headstart.brains.splits import Cell
 from headstart.experiment.data import Data
 from headstart.experiment.value import Experiment
 from headstart.files import read_json, write_json
@@ -116,11 +116,6 @@ def chosen(folds: Sequence[Outcome]) -> tuple[float, int]:
     rate = max(counts, key=lambda rate: (counts[rate], -rate))
     epochs = [fold["history"]["best_epoch"] + 1 for fold in folds if fold["learning_rate"] == rate]
     return rate, int(np.median(epochs))
-
-
-def is_outside(cell: Cell) -> bool:
-    """Whether the cell's test scans come from sites it was not trained on."""
-    return cell.fold == REFIT or cell.fold.startswith("site:")
 
 
 def _best_loss(history: History) -> float:

@@ -16,7 +16,7 @@ from headstart.files import digest_json
 from headstart.tasks import Task, find_task
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Data:
     """Scans and targets, indexed alike; training reads it as its examples.
 

@@ -1,0 +1,6 @@
+"""Experiments: what is asked (``Request``), what determines a result (``Experiment``), and carrying it out (``run``)."""
+
+from headstart.experiment.run import run, write_report
+from headstart.experiment.value import Experiment, Request
+
+__all__ = ["Experiment", "Request", "run", "write_report"]

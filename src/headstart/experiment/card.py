@@ -1,0 +1,50 @@
+"""The model card: what a model is for, what it saw, how well it did, in Markdown beside its weights."""
+
+from __future__ import annotations
+
+from headstart.evaluation.results import Result
+from headstart.modelfolder import ModelConfig
+
+_CARD = """---
+library_name: headstart
+license: apache-2.0
+tags: [brain-mri, T1w, {task}]
+---
+# {task}, {backbone}, from {upstream}
+
+Predicts **{column}**{unit} from one T1-weighted scan of a brain. Research use only: **not a medical device**, not for
+decisions on patients.
+
+- Input: any T1w NIfTI; preprocessing `{contract}` (recorded in `config.json`) is run by `headstart` and nothing else fits.
+- Trained on: {seen} ({n} scans of {subjects} people){simulated}.
+- Made with headstart {version}; the weights are those of the first seed's refit on all training sites.
+
+## How well it did on people it had not seen
+{scores}
+
+Inside: out-of-fold predictions at the training sites. Outside: sites never trained on. Intervals: 95 %, bootstrap over
+people. Expect worse than *inside* at a new site.
+"""
+
+
+def model_card(config: ModelConfig, result: Result, n_scans: int, n_subjects: int) -> str:
+    """Markdown of the card."""
+    task = result.task
+    return _CARD.format(
+        task=task.name, backbone=config.backbone, upstream=config.upstream, column=task.column,
+        unit=f" ({task.unit})" if task.unit else "", contract=config.contract.digest,
+        seen=", ".join(config.seen), n=n_scans, subjects=n_subjects,
+        simulated=". **Simulated brains**, not patients" if config.simulated else "",
+        version=config.made_with.get("headstart", "?"), scores=_scores(config))
+
+
+def _scores(config: ModelConfig) -> str:
+    rows = ["| partition | metric | value | 95 % interval | people |", "| --- | --- | --- | --- | --- |"]
+    for partition, metrics in config.scores.items():
+        rows += [f"| {partition} | {name} | {_text(e['value'])} | {_text(e['low'])} to {_text(e['high'])} | {e['n']} |"
+                 for name, e in metrics.items()]
+    return "\n".join(rows)
+
+
+def _text(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"

@@ -1,0 +1,149 @@
+"""What every generator shares: who is simulated (subjects), what comes out (brains), and how randomness is drawn.
+
+A subject is a pure function of (seed, index): batch size, worker count and order never change it. Generators shape
+tissue; one scanner (scanner.py) paints all of them, so that they differ in anatomy only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from headstart.brains.volumes import VolumeSpec
+from headstart.errors import HeadstartError
+from headstart.simulation.ageing import AGES_YEARS, STRUCTURES, draw_head_ml, draw_relative
+
+# Tissue channels of every generator, in this order; fractions of a voxel, summing to 1 inside the head.
+TISSUES = ("csf", "cortex", "entorhinal", "white", "lesion", "lateral_ventricles", "third_ventricle", "hippocampus",
+           "amygdala", "thalamus", "putamen", "caudate", "pallidum", "cerebellum_grey", "cerebellum_white",
+           "brainstem", "nigra")
+GREY = ("cortex", "entorhinal", "hippocampus", "amygdala", "thalamus", "putamen", "caudate", "pallidum",
+        "cerebellum_grey")
+WHITE = ("white", "lesion", "cerebellum_white", "brainstem", "nigra")
+VENTRICLES = ("lateral_ventricles", "third_ventricle")
+VOLUMES = ("brain", "grey", "white", "csf", *VENTRICLES, "hippocampus", "amygdala", "thalamus", "putamen", "caudate",
+           "entorhinal", "cortex")
+PURPOSES = ("upstream", "cohort")  # their random streams and scanner ranges never meet
+
+
+def rng_for(seed: int, index: int, part: str) -> np.random.Generator:
+    """The random stream of one part ("shape", "scan", ...) of one subject."""
+    entropy = (seed, index, *part.encode())
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy)))
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One simulated person.
+
+    Attributes:
+        age: years. sex: "F" or "M". diagnosis: CN, AD or PD. stage: 0 (healthy) to 1.
+        head_ml: intracranial volume. relative: (k,) volumes of ``STRUCTURES`` over their means at 60 years.
+        losses: region -> share lost to disease, where ``STRUCTURES`` has none for it: ``temporo_parietal`` cortex, ``nigra``.
+    """
+
+    seed: int
+    index: int
+    age: float
+    sex: str
+    head_ml: float
+    relative: np.ndarray
+    diagnosis: str = "CN"
+    stage: float = 0.0
+    site: str = "sim"
+    purpose: str = "upstream"
+    losses: Mapping[str, float] = field(default_factory=dict)
+
+    def rng(self, part: str) -> np.random.Generator:
+        return rng_for(self.seed, self.index, f"{self.purpose}/{part}")
+
+    def target(self, structure: str) -> float:
+        return float(self.relative[STRUCTURES.index(structure)])
+
+
+def draw_subject(seed: int, index: int, *, ages: tuple[float, float] = AGES_YEARS, purpose: str = "upstream") -> Subject:
+    """A healthy subject, age uniform in ``ages`` (years), either sex."""
+    low, high = ages
+    if not AGES_YEARS[0] <= low < high <= AGES_YEARS[1]:
+        raise HeadstartError(f"ages {low}-{high} cannot be simulated",
+                             fix=f"Choose a range within {AGES_YEARS[0]:.0f}-{AGES_YEARS[1]:.0f} years.")
+    rng = rng_for(seed, index, f"{purpose}/subject")
+    age, male = float(rng.uniform(low, high)), bool(rng.random() < 0.5)
+    return Subject(seed, index, age, "M" if male else "F", draw_head_ml(rng, male), draw_relative(rng, age, male),
+                   purpose=purpose)
+
+
+@dataclass
+class Shape:
+    """One subject's tissue on a grid.
+
+    Attributes:
+        tissues: (kept voxels, channels) float32, ``TISSUES`` in order.
+        depth_mm: (kept voxels,) distance into the brain's outline, negative outside.
+        head_scale: native over registered volume.
+    """
+
+    tissues: torch.Tensor
+    depth_mm: torch.Tensor
+    head_scale: float
+
+
+class Generator(Protocol):
+    """Turns subjects into tissue; ``name`` goes into every label table."""
+
+    name: str
+
+    def shape(self, subject: Subject, spec: VolumeSpec) -> Shape: ...
+
+
+@dataclass
+class Brains:
+    """Simulated scans, scaled like prepared real ones, and what is true of them.
+
+    Attributes:
+        volumes: (n, 1, X, Y, Z) float32, background exactly 0.
+        labels: name -> (n,) array: age, sex, diagnosis, stage, site, head_ml, and each of ``VOLUMES`` as ``*_rel``
+            (mL in template space) and ``*_ml`` (mL in the subject's own head).
+    """
+
+    volumes: torch.Tensor
+    labels: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.volumes)
+
+
+def measure(shape: Shape, spec: VolumeSpec) -> dict[str, float]:
+    """Volumes in template space (mL), summed over the tissue fractions that are painted."""
+    total = shape.tissues.double().sum(0).numpy() * spec.spacing_mm**3 / 1000
+    by = dict(zip(TISSUES, total.tolist()))
+    grey, white = sum(by[t] for t in GREY), sum(by[t] for t in WHITE)
+    inside = (shape.depth_mm > 0).double() @ shape.tissues[:, 0].double()
+    ventricles = sum(by[t] for t in VENTRICLES)
+    return {"brain": grey + white + ventricles, "grey": grey, "white": white,
+            "csf": float(inside) * spec.spacing_mm**3 / 1000 + ventricles,
+            **{name: by[name] for name in VOLUMES[4:-2]},
+            "entorhinal": by["entorhinal"], "cortex": by["cortex"] + by["entorhinal"]}
+
+
+def labels_of(subject: Subject, shape: Shape, spec: VolumeSpec) -> dict[str, float | str]:
+    """The label row of one subject."""
+    relative = measure(shape, spec)
+    return {"age": subject.age, "sex": subject.sex, "diagnosis": subject.diagnosis, "stage": subject.stage,
+            "site": subject.site, "head_ml": subject.head_ml,
+            **{f"{name}_rel": value for name, value in relative.items()},
+            **{f"{name}_ml": value * shape.head_scale for name, value in relative.items()}}
+
+
+def stack(volumes: Sequence[torch.Tensor], rows: Sequence[dict]) -> Brains:
+    """Join single subjects into one batch."""
+    return Brains(torch.stack(list(volumes)), {key: np.array([row[key] for row in rows]) for key in rows[0]})
+
+
+def batches(indices: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    for start in range(0, len(indices), size):
+        yield indices[start:start + size]

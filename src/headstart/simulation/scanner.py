@@ -1,0 +1,153 @@
+"""One scanner for all generators: tissue becomes a T1-weighted image with contrast, bias field, blur, noise, artefacts.
+
+A site is a ``Scanner``; ``acquire`` images one subject with it. Contrasts are those of MPRAGE-like sequences at 1.5 and
+3 T with white matter at 1; grey and white matter approach each other with age (Salat et al., NeuroImage 2009).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from headstart.brains.intensity import scale_robust
+from headstart.brains.volumes import VolumeSpec, template
+from headstart.errors import HeadstartError
+from headstart.simulation.base import PURPOSES, TISSUES, Shape, Subject
+from headstart.simulation.fields import kept_voxels, scatter, smooth_field
+
+# Where a tissue lies between cortex (0) and white matter (1); fluid apart. After Helms et al., NeuroImage 2009.
+BETWEEN = {"cortex": 0.0, "entorhinal": -0.05, "white": 1.0, "lesion": 0.35, "hippocampus": 0.05, "amygdala": 0.0,
+           "thalamus": 0.5, "putamen": 0.25, "caudate": 0.12, "pallidum": 0.8, "cerebellum_grey": -0.05,
+           "cerebellum_white": 0.95, "brainstem": 0.85, "nigra": 0.6}
+FLUID = ("csf", "lateral_ventricles", "third_ventricle")
+CONTRAST_YEARS, CONTRAST_LOSS = 55.0, 0.03  # at this age the contrasts hold; loss of grey-white contrast per decade
+
+
+@dataclass(frozen=True)
+class Scanner:
+    """A site's imaging parameters.
+
+    Attributes:
+        fluid, grey: intensities of fluid and of cortex, white matter at 1.
+        tissue_sd: of each tissue's place between grey and white, from subject to subject.
+        bias: standard deviation of the log field that bias correction leaves.
+        blur_mm: standard deviation, along each axis (thick slices blur one axis more).
+        noise: standard deviation of Rician noise at the grid's own voxels, white matter at 1.
+        outline_mm: where brain extraction cuts, mean distance outside (+) or inside (-) the outline.
+        rim: brightness of meninges and vessels left in the rim, white matter at 1.
+        ringing: amplitude of Gibbs ringing; motion: of ghosts.
+    """
+
+    name: str
+    fluid: float
+    grey: float
+    tissue_sd: float
+    bias: float
+    blur_mm: tuple[float, float, float]
+    noise: float
+    outline_mm: float
+    rim: float
+    ringing: float
+    motion: float
+
+
+def draw_scanner(rng: np.random.Generator, *, name: str = "sim", purpose: str = "upstream",
+                 strength: float = 1.0) -> Scanner:
+    """A random site. The scanners of the two purposes have grey matter in disjoint ranges, so none occurs in both.
+
+    Args:
+        strength: of domain randomisation; 1 is what real sites differ by, 0 always the same scanner.
+    """
+    if purpose not in PURPOSES:
+        raise HeadstartError(f"unknown purpose '{purpose}'", fix=f"Choose one of: {', '.join(PURPOSES)}.")
+
+    def between(low: float, high: float) -> float:
+        return (low + high) / 2 + strength * rng.uniform(-0.5, 0.5) * (high - low)
+
+    grey = between(0.60, 0.70) if purpose == "cohort" else rng.choice([between(0.50, 0.598), between(0.702, 0.78)])
+    blur = between(0.4, 1.4)
+    thick = [blur, blur, blur]
+    thick[int(rng.integers(3))] += between(0.0, 1.0)
+    return Scanner(
+        name=name, grey=float(grey), fluid=float(grey) * between(0.25, 0.6), tissue_sd=0.07 * strength,
+        bias=between(0.01, 0.06), blur_mm=(thick[0], thick[1], thick[2]), noise=between(0.004, 0.035),
+        outline_mm=between(-1.5, 2.5), rim=between(0.0, 0.6), ringing=between(-0.02, 0.05), motion=between(-0.02, 0.04))
+
+
+def acquire(shape: Shape, subject: Subject, scanner: Scanner, spec: VolumeSpec) -> torch.Tensor:
+    """One brain-extracted T1-weighted image.
+
+    Returns:
+        (X, Y, Z) float32; white matter about 1; exactly 0 outside the brain.
+    """
+    rng = subject.rng("scan")
+    image = scatter(shape.tissues @ _levels(rng, subject, scanner), spec)
+    depth = scatter(shape.depth_mm, spec)
+    image = image + _rim(rng, depth, scanner, spec)
+    image = _blurred(image, [s / spec.spacing_mm for s in scanner.blur_mm])
+    image = _artefacts(rng, image, scanner)
+    image = image * torch.exp(scatter(scanner.bias * smooth_field(rng, spec, 60.0)[:, 0], spec))
+    noise = scanner.noise * torch.from_numpy(rng.standard_normal((2, *spec.shape), dtype=np.float32))
+    image = torch.sqrt((image + noise[0]) ** 2 + noise[1] ** 2)
+    return torch.where(_extracted(rng, depth, scanner, spec), image, 0.0)
+
+
+def as_prepared(image: torch.Tensor, spec: VolumeSpec) -> torch.Tensor:
+    """Intensities as preparation leaves them (scheme ``brain-robust-1``), (X, Y, Z)."""
+    target = template(spec.name)
+    volume = image.numpy()
+    return torch.from_numpy(scale_robust(volume, volume != 0, target.grey, target.white))
+
+
+def _levels(rng: np.random.Generator, subject: Subject, scanner: Scanner) -> torch.Tensor:
+    """(tissues,) intensity of each tissue in this subject."""
+    closer = CONTRAST_LOSS * (subject.age - CONTRAST_YEARS) / 10 + scanner.tissue_sd * 0.4 * rng.standard_normal()
+    grey = scanner.grey + (1 - scanner.grey) * np.clip(closer, -0.2, 0.3)
+    values = []
+    for tissue in TISSUES:
+        if tissue in FLUID:
+            values.append(scanner.fluid * (1 + scanner.tissue_sd * rng.standard_normal()))
+        else:
+            place = BETWEEN[tissue] + scanner.tissue_sd * rng.standard_normal() * (tissue not in ("cortex", "white"))
+            values.append(grey + (1 - grey) * place)
+    return torch.tensor(values, dtype=torch.float32)
+
+
+def _rim(rng: np.random.Generator, depth: torch.Tensor, scanner: Scanner, spec: VolumeSpec) -> torch.Tensor:
+    """Patches of meninges and vessels about the outline, brighter than fluid."""
+    patches = scatter(smooth_field(rng, spec, 14.0)[:, 0], spec).sub(0.3).clamp(0, 1.5)
+    return scanner.rim * rng.uniform(0.3, 1.0) * patches * torch.exp(-(((depth + 1.0) / 2.5) ** 2))
+
+
+def _extracted(rng: np.random.Generator, depth: torch.Tensor, scanner: Scanner, spec: VolumeSpec) -> torch.Tensor:
+    """Which voxels brain extraction keeps: a cut near the outline that wavers."""
+    cut = scanner.outline_mm + 0.6 * rng.standard_normal() + scatter(0.8 * smooth_field(rng, spec, 25.0)[:, 0], spec)
+    inside = torch.from_numpy(template(spec.name).kept)
+    return (depth > -cut) & inside & (depth > -7.9)
+
+
+def _blurred(image: torch.Tensor, sigmas: list[float]) -> torch.Tensor:
+    """Gaussian blur, one axis at a time; sigmas in voxels."""
+    for axis, sigma in enumerate(sigmas):
+        reach = max(1, int(np.ceil(2.5 * sigma)))
+        offsets = torch.arange(-reach, reach + 1, dtype=torch.float32)
+        kernel = torch.exp(-0.5 * (offsets / max(sigma, 1e-3)) ** 2)
+        moved = image.movedim(axis, -1)
+        padded = F.pad(moved.reshape(-1, 1, moved.shape[-1]), (reach, reach), mode="replicate")
+        image = F.conv1d(padded, (kernel / kernel.sum())[None, None]).reshape(moved.shape).movedim(-1, axis)
+    return image
+
+
+def _artefacts(rng: np.random.Generator, image: torch.Tensor, scanner: Scanner) -> torch.Tensor:
+    """Ringing along one axis at edges, and a shifted faint copy for motion; a good part of scans has neither."""
+    axis = int(rng.integers(3))
+    ringing, ghost = max(scanner.ringing, 0.0) * rng.random(), max(scanner.motion, 0.0) * rng.random()
+    if ringing > 0:
+        image = image + ringing * (2 * image - image.roll(2, axis) - image.roll(-2, axis))
+    if ghost > 0:
+        shift = int(rng.integers(3, 8))
+        image = (1 - ghost) * image + ghost * image.roll(shift, (axis + 1) % 3)
+    return image.clamp_min(0)
