@@ -1,0 +1,331 @@
+"""Simulated cohorts: who is in them, and how they are written, as a BIDS data set or straight into a store."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from headstart.brains.cohort import Scan
+from headstart.brains.contract import Contract
+from headstart.brains.nifti import read_nifti, write_nifti
+from headstart.brains.progress import progress_bar
+from headstart.brains.store import StoreWriter, pack
+from headstart.brains.volumes import VolumeSpec, volume_spec
+from headstart.brains.workers import run_each
+from headstart.errors import HeadstartError
+from headstart.files import atomic_write, one_writer, read_json, write_json
+from headstart.simulation.base import VOLUMES, Generator, Subject, draw_subject, labels_of, rng_for
+from headstart.simulation.disease import DIFFICULTIES, DISEASES
+from headstart.simulation.scanner import Scanner, acquire, as_prepared, draw_scanner
+
+AGES = {"ageing": (18.0, 90.0), "ad": (55.0, 90.0), "pd": (45.0, 85.0)}  # years; patients are as old as controls
+GENERATORS = ("anatomy", "labelmaps")
+WHITE_LEVEL = 1000  # of white matter in the int16 files
+POSE_DEGREES, POSE_MM = 5.0, 6.0  # standard deviations of how a head lies in its scanner
+CHUNK = 50  # people between two writes to a store
+NAME = "headstart simulate"
+COLUMNS = {
+    "age": {"Description": "Age of the simulated person", "Units": "years"},
+    "sex": {"Description": "Sex", "Levels": {"F": "female", "M": "male"}},
+    "site": {"Description": "Simulated scanner"},
+    "diagnosis": {"Description": "Simulated disease", "Levels": {
+        "CN": "control", "AD": "Alzheimer's disease", "PD": "Parkinson's disease"}},
+    "stage": {"Description": "Stage of the disease, 0 (healthy) to 1 (advanced)"},
+    "head_ml": {"Description": "Intracranial volume", "Units": "mL"},
+    **{f"{name}_ml": {"Description": f"Volume of {name.replace('_', ' ')} in the person's own head", "Units": "mL"}
+       for name in VOLUMES},
+    **{f"{name}_rel": {"Description": f"Volume of {name.replace('_', ' ')} in template space, as registration leaves "
+                                      "it", "Units": "mL"} for name in VOLUMES},
+}
+
+
+@dataclass(frozen=True)
+class Design:
+    """A cohort that has not been imaged yet; every person is a function of (seed, index) and this.
+
+    Attributes:
+        cohort: ``ageing`` (healthy), ``ad`` or ``pd`` (half of the people are patients).
+        sites: number of scanners; people and diagnoses are spread evenly over them.
+        generator: ``anatomy``, or ``labelmaps`` with the folder ``labelmaps``.
+        difficulty: how large the disease's effects are: ``easy``, ``default`` or ``hard``.
+
+    Raises:
+        HeadstartError: a value that does not exist.
+    """
+
+    cohort: str = "ageing"
+    seed: int = 0
+    sites: int = 2
+    generator: str = "anatomy"
+    labelmaps: Path | None = None
+    volume: str = "2mm"
+    difficulty: str = "default"
+    ages: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        _one_of("cohort", self.cohort, AGES)
+        _one_of("generator", self.generator, GENERATORS)
+        _one_of("difficulty", self.difficulty, DIFFICULTIES)
+        if not 1 <= self.sites <= 26:
+            raise HeadstartError(f"{self.sites} sites cannot be simulated", fix="Choose 1 to 26.")
+        if self.seed < 0:
+            raise HeadstartError(f"seed {self.seed} is negative", fix="Choose 0 or more.")
+        if (self.generator == "labelmaps") != (self.labelmaps is not None):
+            raise HeadstartError("the generator 'labelmaps' and a folder of label maps belong together",
+                                 fix="Give --generator labelmaps --labelmaps DIR, or neither.")
+        volume_spec(self.volume)
+        self.person(0)  # refuses ages that cannot be simulated
+
+    @property
+    def spec(self) -> VolumeSpec:
+        return volume_spec(self.volume)
+
+    def person(self, index: int) -> Subject:
+        """The person with this index: at a site, with a diagnosis."""
+        place, turn = index % self.sites, index // self.sites
+        subject = draw_subject(self.seed, index, ages=self.ages or AGES[self.cohort], purpose="cohort")
+        subject = replace(subject, site=site_name(place))
+        if self.cohort not in DISEASES or turn % 2 == 0:
+            return subject
+        disease = DISEASES[self.cohort]
+        return disease.affect(subject, disease.draw_stage(subject.rng("stage")), self.difficulty)
+
+    def scanner(self, site: str) -> Scanner:
+        """The scanner of one site; it does not depend on who is scanned."""
+        return draw_scanner(rng_for(self.seed, ord(site[-1]), "cohort/scanner"), name=site, purpose="cohort")
+
+    def make_generator(self) -> Generator:
+        if self.labelmaps is not None:
+            from headstart.simulation.labelmaps import LabelMapGenerator
+
+            return LabelMapGenerator(self.labelmaps)
+        from headstart.simulation.anatomy import AnatomyGenerator
+
+        return AnatomyGenerator()
+
+    def describe(self) -> str:
+        """What made the images, in one line; equal lines make equal people."""
+        ages = self.ages or AGES[self.cohort]
+        return (f"Simulated brains, no real people: cohort {self.cohort}, seed {self.seed}, {self.sites} sites, "
+                f"generator {self.generator}, volume {self.volume}, difficulty {self.difficulty}, "
+                f"ages {ages[0]:g}-{ages[1]:g} years")
+
+
+def site_name(place: int) -> str:
+    return f"sim-{chr(ord('a') + place)}"
+
+
+def participant(index: int) -> str:
+    return f"sub-{index + 1:05d}"
+
+
+def scan_person(design: Design, generator: Generator, index: int) -> tuple[torch.Tensor, dict[str, float | str]]:
+    """Image one person.
+
+    Returns:
+        (X, Y, Z) float32 T1-weighted brain, white matter about 1, and the row of labels (``base.labels_of``).
+    """
+    subject = design.person(index)
+    shape = generator.shape(subject, design.spec)
+    return acquire(shape, subject, design.scanner(subject.site), design.spec), labels_of(subject, shape, design.spec)
+
+
+# --- as a BIDS data set
+
+
+def write_cohort(out: str | Path, *, n: int, jobs: int = 1, progress: bool = True, **design) -> Path:
+    """Write ``n`` simulated people as a BIDS data set; the same command goes on where a killed one stopped.
+
+    Size and pose of the head are in the images' affines, so that preparation has its real work to do and nothing is
+    resampled twice. The table is written last.
+
+    Args:
+        out: new, empty, or begun by the same command.
+        jobs: processes.
+        design: see ``Design``.
+
+    Raises:
+        HeadstartError: a parameter that does not exist, or ``out`` holds something else.
+    """
+    plan, out = Design(**design), Path(out)
+    if n < 1:
+        raise HeadstartError(f"{n} people cannot be simulated", fix="Choose 1 or more.")
+    _check_folder(out, plan, n)
+    with one_writer(out):
+        _write_description(out, plan)
+        todo = [index for index in range(n) if not _is_written(_image_path(out, index))]
+        with progress_bar("Simulating", len(todo), progress) as advance:
+            for _, result in _each(partial(_write_person, out, plan), todo, jobs):
+                if isinstance(result, BaseException):
+                    raise result
+                advance()
+        _write_table(out, n)
+    return out
+
+
+def _image_path(out: Path, index: int) -> Path:
+    name = participant(index)
+    return out / name / "anat" / f"{name}_T1w.nii.gz"
+
+
+def _sidecar(image: Path) -> Path:
+    return image.with_name(image.name.replace(".nii.gz", ".json"))
+
+
+def _check_folder(out: Path, plan: Design, n: int) -> None:
+    """Only an empty folder, or one that this very design has begun, is written to."""
+    if not out.exists() or not any(path for path in out.iterdir() if path.name != ".lock"):
+        return
+    fix = "Give another folder, or remove this one."
+    marker = out / "dataset_description.json"
+    made_by = read_json(marker).get("GeneratedBy", [{}])[0] if marker.exists() else {}
+    if made_by.get("Name") != NAME:
+        raise HeadstartError("holds something that was not simulated here", path=out, fix=fix)
+    if made_by.get("Description") != plan.describe():
+        raise HeadstartError(f"holds another simulation ({made_by.get('Description')})", path=out, fix=fix)
+    if (more := len(list(out.glob("sub-*")))) > n:
+        raise HeadstartError(f"holds {more} people already, more than {n}", path=out, fix=fix)
+
+
+def _write_description(out: Path, plan: Design) -> None:
+    write_json(out / "dataset_description.json", {
+        "Name": f"Simulated cohort ({plan.cohort})", "BIDSVersion": "1.9.0", "DatasetType": "raw", "License": "CC0",
+        "GeneratedBy": [{"Name": NAME, "Version": version("headstart"), "Description": plan.describe()}]})
+    write_json(out / "participants.json", COLUMNS)
+    with atomic_write(out / "README") as file:
+        file.write(f"{plan.describe()}.\nEvery image and every value was made by a program.\n")
+
+
+def _is_written(image: Path) -> bool:
+    """Image and labels are there and whole; the labels are written second."""
+    try:
+        read_json(_sidecar(image))
+        read_nifti(image)
+    except (HeadstartError, OSError):
+        return False
+    return True
+
+
+def _write_person(out: Path, plan: Design, index: int) -> None:
+    torch.set_num_threads(1)
+    volume, row = scan_person(plan, plan.make_generator(), index)
+    image = _image_path(out, index)
+    whole = (volume * WHITE_LEVEL).round().clamp(0, np.iinfo(np.int16).max)
+    write_nifti(image, whole.numpy().astype(np.int16), native_affine(plan.person(index), plan.spec, row))
+    write_json(_sidecar(image), {"Manufacturer": NAME, "SkullStripped": True, "Labels": row})
+
+
+def native_affine(subject: Subject, spec: VolumeSpec, row: dict[str, float | str]) -> np.ndarray:
+    """(4, 4) voxel to scanner: the grid shrunk to the head's own size, turned and shifted a little."""
+    rng = subject.rng("pose")
+    scale = (float(row["brain_ml"]) / float(row["brain_rel"]))**(1 / 3)
+    pose = np.eye(4)
+    pose[:3, :3] = scale * _rotation(np.deg2rad(POSE_DEGREES) * rng.standard_normal(3))
+    pose[:3, 3] = POSE_MM * rng.standard_normal(3)
+    return pose @ spec.affine
+
+
+def _rotation(vector: np.ndarray) -> np.ndarray:
+    """(3, 3) turn about ``vector`` by its length in radians."""
+    from scipy.spatial.transform import Rotation
+
+    return Rotation.from_rotvec(vector).as_matrix()
+
+
+def _write_table(out: Path, n: int) -> None:
+    with atomic_write(out / "participants.tsv") as file:
+        file.write("\t".join(["participant_id", *COLUMNS]) + "\n")
+        for index in range(n):
+            row = read_json(_sidecar(_image_path(out, index)))["Labels"]
+            file.write("\t".join([participant(index), *(_text(row[name], name) for name in COLUMNS)]) + "\n")
+
+
+def _text(value: float | str, name: str) -> str:
+    return value if isinstance(value, str) else f"{value:.1f}" if name == "age" else f"{value:.3f}"
+
+
+# --- straight into a store
+
+
+def write_store(path: str | Path, *, n: int, jobs: int = 1, progress: bool = True, **design) -> Path:
+    """Write ``n`` simulated people into a store as preparation would leave them: no files, no registration.
+
+    Memory does not grow with the images of ``n``; the same command goes on where a killed one stopped.
+
+    Args:
+        design: see ``Design``; ``volume`` is the store's.
+
+    Raises:
+        HeadstartError: a parameter that does not exist, or the folder holds scans prepared otherwise.
+    """
+    plan, path = Design(**design), Path(path)
+    if n < 1:
+        raise HeadstartError(f"{n} people cannot be simulated", fix="Choose 1 or more.")
+    dataset = _dataset_name(plan)
+    with StoreWriter(path, Contract(volume=plan.volume)) as writer:
+        done = len(writer)
+        if any((dataset, participant(index), "") not in writer for index in range(done)):
+            raise HeadstartError("holds other scans than this simulation", path=path, fix="Give another folder.")
+        chunks = [tuple(range(start, min(start + CHUNK, n))) for start in range(done, n, CHUNK)]
+        with progress_bar(f"Simulating, {CHUNK} at a time", len(chunks), progress) as advance:
+            for chunk, (rows, labels) in _in_order(_each(partial(_rows, plan), chunks, jobs), chunks):
+                writer.append_many([_scan(dataset, index, row) for index, row in zip(chunk, labels)], rows)
+                advance()
+    return path
+
+
+def _dataset_name(plan: Design) -> str:
+    return re.sub(r"[^\w.-]+", "-", f"simulated-{plan.cohort}-{plan.generator}-{plan.seed}")
+
+
+def _rows(plan: Design, chunk: Sequence[int]) -> tuple[np.ndarray, list[dict[str, float | str]]]:
+    """(n, kept voxels) float16 and the labels of a chunk of people."""
+    torch.set_num_threads(1)
+    generator, rows, labels = plan.make_generator(), [], []
+    for index in chunk:
+        volume, row = scan_person(plan, generator, index)
+        rows.append(pack(as_prepared(volume, plan.spec).numpy(), plan.spec))
+        labels.append(row)
+    return np.stack(rows), labels
+
+
+def _scan(dataset: str, index: int, row: dict[str, float | str]) -> Scan:
+    own = ("age", "sex", "site")
+    columns = {name: _text(value, name) for name, value in row.items() if name not in own}
+    return Scan(dataset, participant(index), "", Path(f"{participant(index)}_T1w.nii.gz"), str(row["site"]),
+                age_years=round(float(row["age"]), 1), sex=str(row["sex"]), columns=columns,
+                subject=f"{dataset}/{participant(index)}", simulated=True)
+
+
+# --- shared
+
+
+def _each(function, items: Sequence, jobs: int) -> Iterator[tuple]:
+    if jobs == 1 or len(items) <= 1:
+        return ((item, function(item)) for item in items)
+    return run_each(function, items, jobs)
+
+
+def _in_order(results: Iterator[tuple], order: Sequence) -> Iterator[tuple]:
+    """Results in the order of their items; what comes early waits."""
+    early: dict = {}
+    position = 0
+    for item, result in results:
+        if isinstance(result, BaseException):
+            raise result
+        early[item] = result
+        while position < len(order) and order[position] in early:
+            yield order[position], early.pop(order[position])
+            position += 1
+
+
+def _one_of(what: str, value: str, choices) -> None:
+    if value not in choices:
+        raise HeadstartError(f"unknown {what} '{value}'", fix=f"Choose one of: {', '.join(choices)}.")
