@@ -12,9 +12,9 @@ from functools import cache, partial
 
 import numpy as np
 import torch
-from benchmarks.common import Row, medians
 from torch import Tensor
 
+from benchmarks.common import Row, medians
 from headstart.brains.augment import Augmentation, augment, sample_seeds
 from headstart.brains.volumes import template, volume_spec
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from benchmarks.common import Row, medians
 from isal import igzip
 
+from benchmarks.common import Row, medians
 from headstart.brains.image import resample_to_grid, scale_intensity
 from headstart.brains.nifti import read_nifti, write_nifti
 from headstart.brains.volumes import volume_spec

@@ -6,7 +6,6 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.common import Row
-
 from headstart.brains.contract import Contract
 from headstart.brains.prepare import prepare_scan
 

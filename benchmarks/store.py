@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from benchmarks.common import Row, medians
 
+from benchmarks.common import Row, medians
 from headstart.brains.cohort import Scan
 from headstart.brains.contract import Contract
 from headstart.brains.store import Store, StoreWriter

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
-from benchmarks.common import Row, medians
 from torch import Tensor, nn
 
+from benchmarks.common import Row, medians
 from headstart.backbones import build_model
 from headstart.brains.volumes import volume_spec
 from headstart.training.optimisation import build_optimizer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -26,7 +26,7 @@ class CohortName(StrEnum):
 
 
 Folders = Annotated[list[Path], typer.Argument(help="BIDS folders with T1w scans.", show_default=False)]
-Jobs = Annotated[Optional[int], typer.Option(help="Processes. Default: one a core.", show_default=False)]
+Jobs = Annotated[int | None, typer.Option(help="Processes. Default: one a core.", show_default=False)]
 
 
 @app.command()
@@ -61,20 +61,20 @@ def prepare(
     summary = run(cohort, store, Contract(volume=volume.value), jobs=jobs or _cores())
     typer.echo(f"{summary} Quality control: {store / 'qc.html'}")
     if summary.failed:
-        raise typer.Exit(SET_ASIDE + min(summary.failed, 90))
+        raise typer.Exit(SET_ASIDE + min(len(summary.failed), 90))
 
 
 @app.command()
 def finetune(
-    bids: Annotated[Optional[list[Path]], typer.Argument(help="BIDS folders (prepared into a cache).",
+    bids: Annotated[list[Path] | None, typer.Argument(help="BIDS folders (prepared into a cache).",
                                                          show_default=False)] = None,
-    store: Annotated[Optional[Path], typer.Option(help="A prepared store, instead of BIDS folders.")] = None,
+    store: Annotated[Path | None, typer.Option(help="A prepared store, instead of BIDS folders.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the result.")] = Path("runs/finetune"),
-    target: Annotated[Optional[str], typer.Option(help="Column of participants.tsv to predict.")] = None,
-    task: Annotated[Optional[str], typer.Option(help="Declared task: brain-age, ad, pd, sex.")] = None,
-    positive: Annotated[Optional[str], typer.Option(help="Value of --target that counts as positive.")] = None,
-    train_sites: Annotated[Optional[str], typer.Option(help="Comma-separated. Default: all but --test-sites.")] = None,
-    test_sites: Annotated[Optional[str], typer.Option(help="Sites held out whole for the outside test.")] = None,
+    target: Annotated[str | None, typer.Option(help="Column of participants.tsv to predict.")] = None,
+    task: Annotated[str | None, typer.Option(help="Declared task: brain-age, ad, pd, sex.")] = None,
+    positive: Annotated[str | None, typer.Option(help="Value of --target that counts as positive.")] = None,
+    train_sites: Annotated[str | None, typer.Option(help="Comma-separated. Default: all but --test-sites.")] = None,
+    test_sites: Annotated[str | None, typer.Option(help="Sites held out whole for the outside test.")] = None,
     loso: Annotated[bool, typer.Option("--loso", help="Leave each site out in turn.")] = False,
     backbone: Annotated[str, typer.Option(help="vit-mini, vit-tiny, vit-small, vit-base, cnn-small, densenet121, "
                                                "resnet18.")] = "cnn-small",
@@ -83,8 +83,8 @@ def finetune(
     seeds: Annotated[int, typer.Option(help="Repeats, each with its own folds and initial weights.", min=1)] = 3,
     folds: Annotated[int, typer.Option(help="Folds of the cross-validation.", min=2)] = 5,
     epochs: Annotated[int, typer.Option(help="At most; early stopping usually ends before.", min=1)] = 60,
-    learning_rates: Annotated[str, typer.Option(help="Searched in each fold, on its validation part.")] = "0.001,0.0003",
-    split: Annotated[Optional[Path], typer.Option(help="A split.tsv to reuse.")] = None,
+    learning_rates: Annotated[str, typer.Option(help="Each fold's validation part chooses.")] = "0.001,0.0003",
+    split: Annotated[Path | None, typer.Option(help="A split.tsv to reuse.")] = None,
     jobs: Jobs = None,
 ) -> None:
     """Predict a column of participants.tsv from scans: honest estimate, model to keep, report to read."""

@@ -28,7 +28,8 @@ class Workers:
 
     def __init__(self, jobs: int) -> None:
         self._stack = contextlib.ExitStack()
-        self._jobs, self._pool = jobs, None
+        self._jobs = jobs
+        self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Workers:
         return self
@@ -55,9 +56,9 @@ class Workers:
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
-            self._pool = self._stack.enter_context(
-                ProcessPoolExecutor(self._jobs, mp_context=context, initializer=_one_thread))
-            self._stack.enter_context(_forwarding(self._pool))
+            pool = ProcessPoolExecutor(self._jobs, mp_context=context, initializer=_one_thread)
+            self._pool = self._stack.enter_context(pool)
+            self._stack.enter_context(_forwarding(pool))
         return self._pool
 
 

@@ -15,7 +15,9 @@ from headstart.brains.bids_files import Found, Oddities, find_scans, same_person
 from headstart.brains.cohort import Cohort, Scan
 from headstart.brains.tables import Codebook, Table, merge_rows, read_table
 from headstart.errors import HeadstartError
+from headstart.files import read_json
 
+SIMULATOR = "headstart simulate"
 NAMED = 5  # a note names so many cases and counts the rest
 _ID = re.compile(r"[\w.+-]+")
 _OWN = {"age", "age_years", "sex", "gender", "site"}  # columns that a Scan has fields for
@@ -170,15 +172,23 @@ class _DataSet:
             self.odd["rows of participants.tsv without a T1w scan"] += missing
 
     def _described(self, found: Sequence[Found], rows: Sequence[dict[str, str]]) -> list[Scan]:
-        codebook = self._codebook()
+        codebook, simulated = self._codebook(), self._simulated()
         folded = [{name.casefold(): cell for name, cell in row.items()} for row in rows]
         ages = self._ages([row.get("age", row.get("age_years", "")) for row in folded], codebook)
         sexes = self._sexes([row.get("sex", row.get("gender", "")) for row in folded], codebook)
         return [Scan(dataset=self.name, participant_id=scan.participant_id, session=scan.session, path=scan.path,
                      site=fold.get("site", self.name), age_years=age[0] if age else None,
-                     age_censored=bool(age and age[1]), sex=sex,
+                     age_censored=bool(age and age[1]), sex=sex, simulated=simulated,
                      columns={name: cell for name, cell in row.items() if name.casefold() not in _OWN})
                 for scan, row, fold, age, sex in zip(found, rows, folded, ages, sexes)]
+
+    def _simulated(self) -> bool:
+        """Whether ``dataset_description.json`` says that ``headstart simulate`` made the data set."""
+        try:
+            description = read_json(self.folder / "dataset_description.json")
+            return any(made.get("Name") == SIMULATOR for made in description.get("GeneratedBy", ()))
+        except (HeadstartError, AttributeError, TypeError):
+            return False
 
     def _codebook(self) -> Codebook:
         path = self.folder / "participants.json"

@@ -22,7 +22,7 @@ def prepared(bids: Sequence[Path], volume: str, *, jobs: int, say: Callable[[Seq
     say(cohort.notes)
     summary = prepare(cohort, store, contract, jobs=jobs)
     if summary.failed:
-        say([f"{summary.failed} scans could not be prepared and are left out: see {store / 'failed.tsv'}"])
-    if summary.failed == len(cohort):
+        say([f"{len(summary.failed)} scans could not be prepared and are left out: see {store / 'failed.tsv'}"])
+    if len(summary.failed) == len(cohort):
         raise HeadstartError("no scan could be prepared", path=store / "failed.tsv", fix="The file gives the reasons.")
     return store

@@ -88,13 +88,14 @@ def template(name: str) -> Template:
     path = cache_dir() / f"template-v1-{SPACE}-{name}.npz"
     if not path.exists():
         with atomic_write(path, "wb") as file:
-            np.savez_compressed(file, **_compute_template(spec))
+            np.savez_compressed(file, **_compute_template(spec))  # type: ignore[arg-type]
     try:
         with np.load(path) as arrays:
             return Template(spec, **{key: arrays[key] for key in ("t1", "brain", "kept", "grey", "white")})
     except (OSError, ValueError, KeyError, EOFError) as error:  # a cache that another program damaged
         path.unlink(missing_ok=True)
-        raise HeadstartError(f"is damaged ({error})", path=path, fix="It was removed; run the command again.") from error
+        raise HeadstartError(f"is damaged ({error})", path=path,
+                             fix="It was removed; run the command again.") from error
 
 
 def _compute_template(spec: VolumeSpec) -> dict[str, np.ndarray]:

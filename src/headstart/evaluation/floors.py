@@ -10,29 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 
 from headstart.brains.cohort import Scan
 from headstart.brains.intensity import tissue_fractions
+from headstart.brains.splits import Cell
 from headstart.errors import HeadstartError
 from headstart.evaluation.linear import fit_classes, fit_number
 from headstart.evaluation.predictions import Predictions
 
 VOXELS_AT_ONCE = 8192  # bounds the memory of a kernel: scans × this, as float32
-
-
-class Cell(Protocol):
-    """One fold of one seed, as the model saw it; the arrays are indices of scans."""
-
-    seed: int
-    train: np.ndarray
-    validation: np.ndarray
-    test: np.ndarray
-
-    @property
-    def outside(self) -> bool: ...
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Experiments: what is asked (``Request``), what determines a result (``Experiment``), and carrying it out (``run``)."""
+"""Experiments: what is asked (``Request``), what determines the result (``Experiment``), carrying it out (``run``)."""
 
 from headstart.experiment.run import run, write_report
 from headstart.experiment.value import Experiment, Request

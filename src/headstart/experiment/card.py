@@ -15,7 +15,7 @@ tags: [brain-mri, T1w, {task}]
 Predicts **{column}**{unit} from one T1-weighted scan of a brain. Research use only: **not a medical device**, not for
 decisions on patients.
 
-- Input: any T1w NIfTI; preprocessing `{contract}` (recorded in `config.json`) is run by `headstart` and nothing else fits.
+- Input: any T1w NIfTI. `headstart` runs the preprocessing `{contract}` of `config.json`; no other fits.
 - Trained on: {seen} ({n} scans of {subjects} people){simulated}.
 - Made with headstart {version}; the weights are those of the first seed's refit on all training sites.
 

@@ -1,4 +1,4 @@
-"""From a store and a request to a result: split, train every cell, predict, score beside the floors, write it all down."""
+"""From a store and a request to a result: split, train every cell, predict, score beside the floors, write it."""
 
 from __future__ import annotations
 
