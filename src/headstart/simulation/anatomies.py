@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from headstart.brains.volumes import CENTRE_MM, VolumeSpec, template, volume_spec
+from headstart.brains.volumes import VolumeSpec, template, volume_spec
 from headstart.errors import HeadstartError
 from headstart.files import atomic_write, cache_dir, sha256_file
 
@@ -28,7 +28,8 @@ PIAL_MM = (-0.8, 0.0, 0.8, 1.6)  # cortex lost at its CSF border
 WHITE_MM = (-0.7, 0.0, 0.7)  # white matter gained at its cortical border
 # FreeSurfer ids; choroid plexus (136, 163) counts as ventricle, as in volumetry.
 LABELS = {
-    "lesion": (25, 57, 77), "lateral_ventricles": (4, 5, 43, 44, 31, 63, 136, 163, 137, 164), "third_ventricle": (14, 72),
+    "lesion": (25, 57, 77), "lateral_ventricles": (4, 5, 43, 44, 31, 63, 136, 163, 137, 164),
+    "third_ventricle": (14, 72),
     "hippocampus": (17, 53), "amygdala": (18, 54), "thalamus": (9, 10, 48, 49), "putamen": (12, 51),
     "caudate": (11, 50), "pallidum": (13, 52, 26, 58, 28, 60), "cerebellum_grey": (8, 47),
     "cerebellum_white": (7, 46), "brainstem": (16, 85),
@@ -115,7 +116,7 @@ def _paint(labels: np.ndarray) -> np.ndarray:
     """A plain T1w (white 1, grey 0.7, CSF 0.25) inside the brain's outline."""
     table = np.zeros(int(labels.max()) + 1, np.float32)
     table[1:] = 0.7
-    for ids, value in ((WHITE_IDS + (7, 46, 16, 28, 60, 85), 1.0), ((24, 4, 43, 14, 15, 5, 44), 0.25)):
+    for ids, value in (((*WHITE_IDS, 7, 46, 16, 28, 60, 85), 1.0), ((24, 4, 43, 14, 15, 5, 44), 0.25)):
         table[[i for i in ids if i < len(table)]] = value
     return np.where(_outline(labels), table[labels], 0)
 
@@ -247,7 +248,14 @@ def _to_grid(data: np.ndarray, smooth_mm: float, grid: VolumeSpec) -> np.ndarray
 
 def _push(mask: np.ndarray, reach_mm: float) -> np.ndarray:
     """(voxels of ``PUSH_GRID``, 3) outward direction, fading with the distance from the border of ``mask``."""
-    distance = ndimage.distance_transform_edt(~mask) - ndimage.distance_transform_edt(mask)
-    distance = ndimage.gaussian_filter(distance, 1.5)
+    margin = int(2.5 * reach_mm) + 2  # beyond it nothing is left of the push
+    box = tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in ndimage.find_objects(mask.astype(np.int8))[0])
+    distance = ndimage.distance_transform_edt(~mask[box]) - ndimage.distance_transform_edt(mask[box])
+    distance = ndimage.gaussian_filter(distance.astype(np.float32), 1.5)
     fade = np.exp(-((distance / reach_mm) ** 2))
-    return np.stack([_to_grid(g * fade, 1.5, PUSH_GRID).ravel() for g in np.gradient(distance)], 1)
+    columns = np.zeros((int(np.prod(PUSH_GRID.shape)), 3), np.float32)
+    whole = np.zeros(mask.shape, np.float32)
+    for axis, slope in enumerate(np.gradient(distance)):
+        whole[box] = slope * fade
+        columns[:, axis] = _to_grid(whole, 1.5, PUSH_GRID).ravel()
+    return columns

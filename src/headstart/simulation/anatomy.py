@@ -33,24 +33,30 @@ from headstart.simulation.anatomies import (
     _to_grid,
 )
 from headstart.simulation.base import GREY, TISSUES, WHITE, Shape, Subject
-from headstart.simulation.fields import sample, smooth_field
+from headstart.simulation.fields import kept_voxels, sample, smooth_field
 from headstart.simulation.morph import (
     TEMPLATE_INTRACRANIAL_ML,
     Response,
-    displacement,
     measure_response,
+    pushed,
     target_ml,
+    unit_pushes,
     warped,
 )
-from headstart.simulation.regions import TEMPORO_PARIETAL, label_regions, radius
+from headstart.simulation.regions import DEEP, LATERAL_VENTRICLE, TEMPORO_PARIETAL, Ellipsoid, label_regions, radius
 
 BANK_VERSION = 1
 FIXED = ("lateral_ventricles", "third_ventricle", "hippocampus", "amygdala", "thalamus", "putamen", "caudate",
          "pallidum", "cerebellum_grey", "cerebellum_white", "brainstem", "nigra")
 COLUMNS = (*FIXED, "entorhinal", "temporo_parietal", "depth_mm", "phase", "fold")
-FOLD_MM = ((13.0, 0.55), (8.0, 0.35))  # knots of the random phase, standard deviation of each band
-RIM_MM, RIM_SLOPE = 2.6, 0.7  # so deep below the outline there is no white matter; phase lost per mm above that
-SOFT = 0.55  # range of phase over which one tissue gives way to the next
+FOLD_MM = ((13.0, 0.3), (8.0, 0.25))  # knots of the random phase, standard deviation of each band
+EVENED = 0.8  # how far the phase is freed of what differs between lobes
+RIM_MM, RIM_SLOPE = 3.6, 0.6  # so deep below the outline there is no white matter; phase lost per mm above that
+CORRECTIONS = 2  # rounds of pushing, measuring and pushing again
+REACH = 1.9  # no deep structure grows beyond so many of its radii
+SOFT = (0.3, 0.3)  # range of phase over which one tissue gives way to the next: at 0 mm, and per mm of voxel
+ROUNDS = 6
+ENTORHINAL_ML = 6.0  # in template space, of which the average subject has 5
 THINNING = 6.0  # phase lost per unit of local loss of cortex
 
 
@@ -63,13 +69,34 @@ class AnatomyGenerator:
     def shape(self, subject: Subject, spec: VolumeSpec) -> Shape:
         """Tissue of one subject; see ``base.Shape``."""
         average, rng = load_average(spec), subject.rng("shape")
-        points, shrinkage = warped(rng, spec)
-        wanted = np.array([target_ml(subject, name) for name in PUSHES])
-        moved = points - displacement(average.pushes, points, average.response.amounts(wanted * shrinkage))
-        columns = dict(zip(COLUMNS, sample(average.bank, BANK_GRID, moved).unbind(1)))
+        points, _ = warped(rng, spec)
+        unit = unit_pushes(average.pushes, points)
+        moved = points - pushed(unit, _amounts(average, subject, spec, points, unit))
+        columns = dict(zip(COLUMNS, sample(average.bank, BANK_GRID, moved).T.contiguous()))
         random = sum(sd * smooth_field(rng, spec, knots_mm)[:, 0] for knots_mm, sd in FOLD_MM)
         columns["phase"] = columns["phase"] + columns["fold"] * random
         return Shape(_tissues(columns, subject, spec), columns["depth_mm"], subject.head_ml / TEMPLATE_INTRACRANIAL_ML)
+
+
+def _amounts(average: Average, subject: Subject, spec: VolumeSpec, points: torch.Tensor,
+             unit: torch.Tensor) -> np.ndarray:
+    """(k,) pushes in mm that give every deep structure its volume, corrected by what the first ones gave."""
+    deep = deep_voxels(spec)
+    points, unit = points[deep], unit[deep]
+    wanted = aim = np.array([target_ml(subject, name) for name in PUSHES])
+    for _ in range(CORRECTIONS):
+        amounts = average.response.amounts(aim)
+        columns = sample(average.deep, BANK_GRID, points - pushed(unit, amounts))
+        got = columns[:, :len(PUSHES)].sum(0).double().numpy() * spec.spacing_mm**3 / 1000
+        aim = aim * wanted / np.maximum(got, 1e-3)
+    return average.response.amounts(aim)
+
+
+@lru_cache(maxsize=4)
+def deep_voxels(spec: VolumeSpec) -> torch.Tensor:
+    """(m,) those of the kept voxels that a deep structure can reach."""
+    near = radius(tuple(part for parts in (LATERAL_VENTRICLE, *DEEP.values()) for part in parts), spec.affine, spec.shape)
+    return torch.from_numpy(np.flatnonzero(near.ravel()[kept_voxels(spec).numpy()] < REACH))
 
 
 def _tissues(columns: dict[str, torch.Tensor], subject: Subject, spec: VolumeSpec) -> torch.Tensor:
@@ -80,25 +107,27 @@ def _tissues(columns: dict[str, torch.Tensor], subject: Subject, spec: VolumeSpe
     total = {name: float(value.double().sum()) * ml for name, value in fixed.items()}
     space = (1 - torch.stack(list(fixed.values())).sum(0)).clamp(0, 1)
     phase = torch.minimum(columns["phase"], (columns["depth_mm"] - RIM_MM) * RIM_SLOPE)
-    white = _above(phase, space, target_ml(subject, "white") - sum(total.get(name, 0.0) for name in WHITE), ml)
+    white = _above(phase, space, target_ml(subject, "white") - sum(total.get(name, 0.0) for name in WHITE), spec)
     thinned = phase - THINNING * subject.losses.get("temporo_parietal", 0.0) * columns["temporo_parietal"]
     solid = white.sum().item() * ml + target_ml(subject, "grey") - sum(total.get(name, 0.0) for name in GREY)
-    ribbon = (_above(thinned, space, solid, ml) - white).clamp_min(0)
-    entorhinal = ribbon * columns["entorhinal"]
-    kept = min(1.0, target_ml(subject, "entorhinal") / max(float(entorhinal.sum()) * ml, 1e-3))
+    ribbon = (_above(thinned, space, solid, spec) - white).clamp_min(0)
+    entorhinal = _above(columns["entorhinal"], ribbon, ENTORHINAL_ML, spec)  # as much of the ribbon in everyone
+    kept = min(1.0, target_ml(subject, "entorhinal") / ENTORHINAL_ML)  # what is lost of it is fluid
     tissues = {**fixed, "white": white, "entorhinal": kept * entorhinal, "cortex": ribbon - entorhinal,
                "lesion": torch.zeros_like(white)}
     tissues["csf"] = (1 - torch.stack(list(tissues.values())).sum(0)).clamp(0, 1)
     return torch.stack([tissues[name] for name in TISSUES], 1)
 
 
-def _above(phase: torch.Tensor, space: torch.Tensor, wanted_ml: float, ml: float, rounds: int = 14) -> torch.Tensor:
-    """(n,) share of each voxel whose phase is above the threshold that gives ``wanted_ml``, found by bisection."""
-    low, high = -8.0, 4.0
-    for _ in range(rounds):
-        threshold = (low + high) / 2
-        share = torch.minimum(((phase - threshold) / SOFT + 0.5).clamp(0, 1), space)
-        low, high = (threshold, high) if float(share.sum()) * ml > wanted_ml else (low, threshold)
+def _above(phase: torch.Tensor, space: torch.Tensor, wanted_ml: float, spec: VolumeSpec) -> torch.Tensor:
+    """(n,) share of each voxel whose phase is above the threshold that gives ``wanted_ml``, found by Newton's method."""
+    soft = SOFT[0] + SOFT[1] * spec.spacing_mm
+    wanted = wanted_ml * 1000 / spec.spacing_mm**3
+    threshold = 0.0
+    for _ in range(ROUNDS):
+        share = torch.minimum(((phase - threshold) / soft + 0.5).clamp(0, 1), space)
+        between = int(torch.count_nonzero((share > 0) & (share < space)))
+        threshold += float(np.clip((float(share.sum()) - wanted) / max(between / soft, 1.0), -0.5, 0.5))
     return share
 
 
@@ -108,11 +137,13 @@ class Average:
 
     Attributes:
         bank: (voxels of ``BANK_GRID``, 24) float16, ``COLUMNS`` then padding.
+        deep: (voxels of ``BANK_GRID``, 8) float16, the structures of ``PUSHES`` alone.
         pushes: (voxels of ``PUSH_GRID``, 24) float16, three columns a structure of ``PUSHES``, unit vectors outward.
         response: how volumes answer to pushes.
     """
 
     bank: torch.Tensor
+    deep: torch.Tensor
     pushes: torch.Tensor
     response: Response
 
@@ -127,7 +158,9 @@ def load_average(spec: VolumeSpec) -> Average:
             np.savez(out, **_build(smooth_mm))
     with np.load(file) as arrays:
         bank, pushes = torch.from_numpy(arrays["bank"]), torch.from_numpy(arrays["pushes"])
-        return Average(bank, pushes, Response(arrays["rest_ml"], arrays["log_change"]))
+        deep = torch.zeros(len(bank), 8, dtype=bank.dtype)
+        deep[:, :len(PUSHES)] = bank[:, [COLUMNS.index(name) for name in PUSHES]]
+        return Average(bank, deep, pushes, Response(arrays["rest_ml"], arrays["log_change"]))
 
 
 def _build(smooth_mm: float) -> dict[str, np.ndarray]:
@@ -149,7 +182,9 @@ def _maps() -> dict[str, np.ndarray]:
     maps = {name: mask.astype(np.float32) for name, mask in regions.items()}
     maps["nigra"] = _balls(NIGRA_MM, NIGRA_RADIUS_MM) * regions["brainstem"]
     maps["brainstem"] = maps["brainstem"] - maps["nigra"]
-    maps["entorhinal"] = _balls(ENTORHINAL_MM, ENTORHINAL_RADIUS_MM)
+    here = radius((Ellipsoid(ENTORHINAL_MM, (ENTORHINAL_RADIUS_MM,) * 3),), FINE_GRID.affine, FINE_GRID.shape)
+    maps["entorhinal"] = np.clip(5 * (1 - here), -5, 5)
+    maps["cerebellum_white"], maps["cerebellum_grey"] = _cerebellum(icbm, regions)
     far = radius(TEMPORO_PARIETAL, FINE_GRID.affine, FINE_GRID.shape)
     maps["temporo_parietal"] = np.clip((1.15 - far) / 0.3, 0, 1)
     inside, outside = (ndimage.distance_transform_edt(m).astype(np.float32) for m in (icbm.brain, ~icbm.brain))
@@ -159,13 +194,21 @@ def _maps() -> dict[str, np.ndarray]:
     return maps
 
 
+def _cerebellum(icbm: Template, regions: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """White and grey matter; folia are thinner than voxels, so both share most of them."""
+    mask = regions["cerebellum_white"] | regions["cerebellum_grey"]
+    white = np.where(mask, np.clip(1.4 * icbm.white / (icbm.white + icbm.grey + 1e-3), 0, 1), 0).astype(np.float32)
+    return white, mask - white
+
+
 def _phase(icbm: Template, cerebrum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Phase of folding of the average (about 0.5 in white matter, below -1 in fluid), and where folding may vary."""
+    """Phase of folding of the average (above 0 in white matter, below -1 in fluid), and where folding may vary."""
     csf = np.where(icbm.brain, np.clip(1 - icbm.grey - icbm.white, 0, 1), 1)
-    detail = _local_contrast(icbm.t1, cerebrum, 7.0)
     core = ndimage.distance_transform_edt(icbm.white > 0.4)  # mm below the cortex
     fold = np.clip(1 - (core - 3) / 4, 0, 1) * cerebrum
-    phase = icbm.white - 0.5 - 1.5 * csf + 0.5 * fold * detail + 0.3 * np.clip(core - 3, 0, 4)
+    plain = icbm.white - 1.5 * csf
+    detail = _local_contrast(plain, cerebrum & (core < 6), 8.0)
+    phase = (1 - EVENED * fold) * (plain - 0.5) + EVENED * fold * detail + 0.3 * np.clip(core - 3, 0, 4)
     return phase.astype(np.float32), ndimage.gaussian_filter(fold.astype(np.float32), 1.0)
 
 

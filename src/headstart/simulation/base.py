@@ -43,7 +43,7 @@ class Subject:
     Attributes:
         age: years. sex: "F" or "M". diagnosis: CN, AD or PD. stage: 0 (healthy) to 1.
         head_ml: intracranial volume. relative: (k,) volumes of ``STRUCTURES`` over their means at 60 years.
-        losses: region -> share lost to disease, where ``STRUCTURES`` has none for it: ``temporo_parietal`` cortex, ``nigra``.
+        losses: share lost to disease in regions that are none of ``STRUCTURES``: ``temporo_parietal`` cortex, ``nigra``.
     """
 
     seed: int
@@ -65,7 +65,8 @@ class Subject:
         return float(self.relative[STRUCTURES.index(structure)])
 
 
-def draw_subject(seed: int, index: int, *, ages: tuple[float, float] = AGES_YEARS, purpose: str = "upstream") -> Subject:
+def draw_subject(seed: int, index: int, *, ages: tuple[float, float] = AGES_YEARS,
+                 purpose: str = "upstream") -> Subject:
     """A healthy subject, age uniform in ``ages`` (years), either sex."""
     low, high = ages
     if not AGES_YEARS[0] <= low < high <= AGES_YEARS[1]:

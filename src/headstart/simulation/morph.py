@@ -16,7 +16,7 @@ from headstart.simulation.fields import kept_world, sample, smooth_field
 
 TEMPLATE_INTRACRANIAL_ML = 1880.0  # the template's own brain mask with its fluid
 PUSH_LEVELS_MM = (-5.0, -2.5, 0.0, 2.5, 5.0, 8.0)
-WARP_MM = ((45.0, 2.2), (22.0, 0.9))  # distance of the knots, standard deviation of the displacement
+WARP_MM = ((45.0, 2.2), (22.0, 1.3), (12.0, 0.5))  # distance of the knots, standard deviation of the displacement
 TILT_DEGREES, SHIFT_MM, STRETCH = 2.0, 1.5, 0.025  # standard deviations of what an affine registration leaves
 
 
@@ -64,9 +64,11 @@ def measure_response(bank: torch.Tensor, pushes: torch.Tensor, columns: Sequence
     """Push each structure of a bank alone, by each level, and measure all of them (on the 4 mm grid)."""
     places = [columns.index(name) for name in PUSHES]
 
+    points = kept_world(PUSH_GRID)
+    unit = unit_pushes(pushes, points)
+
     def volumes_ml(amounts_mm: np.ndarray) -> np.ndarray:
-        points = kept_world(PUSH_GRID)
-        values = sample(bank, BANK_GRID, points - displacement(pushes, points, amounts_mm))
+        values = sample(bank, BANK_GRID, points - pushed(unit, amounts_mm))
         return np.maximum(values.double().sum(0).numpy()[places] * PUSH_GRID.spacing_mm**3 / 1000, 1e-3)
 
     rest = volumes_ml(np.zeros(len(PUSHES)))
@@ -74,9 +76,13 @@ def measure_response(bank: torch.Tensor, pushes: torch.Tensor, columns: Sequence
     return Response(rest, np.log(np.array(alone) / rest).transpose(2, 0, 1))  # from (pushed, levels, measured)
 
 
-def displacement(pushes: torch.Tensor, points: torch.Tensor, amounts_mm: np.ndarray) -> torch.Tensor:
-    """(n, 3) mm: the pushes of all structures at ``points`` (n, 3), added up."""
-    unit = sample(pushes, PUSH_GRID, points)[:, :3 * len(PUSHES)].reshape(len(points), len(PUSHES), 3)
+def unit_pushes(pushes: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """(n, k, 3) displacement at ``points`` (n, 3) for a push of 1 mm of each structure."""
+    return sample(pushes, PUSH_GRID, points)[:, :3 * len(PUSHES)].reshape(len(points), len(PUSHES), 3)
+
+
+def pushed(unit: torch.Tensor, amounts_mm: np.ndarray) -> torch.Tensor:
+    """(n, 3) mm: ``unit_pushes`` by these amounts (k,), added up."""
     return torch.einsum("nkc,k->nc", unit, torch.from_numpy(amounts_mm).float())
 
 
