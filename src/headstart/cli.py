@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -14,6 +16,7 @@ app = typer.Typer(name="headstart", no_args_is_help=True, add_completion=False, 
 
 CANNOT_RUN = 1  # the request or its input is wrong: the message says what to do
 STOPPED = 75  # EX_TEMPFAIL: stopped on a signal with everything saved; the same command goes on
+INTERRUPTED = 130  # by Ctrl-C
 SET_ASIDE = 10  # + the number of scans that could not be prepared (at most 90)
 
 
@@ -143,23 +146,41 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def _cores() -> int:
-    import os
-
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Interrupted(BaseException):
+    """Ctrl-C; typer would end on a KeyboardInterrupt without a word."""
 
 
 def main() -> None:
     """Entry point: errors that a user can mend are one message, not a traceback."""
     from headstart.errors import HeadstartError, Stopped
+    from headstart.processes import GO_ON, STOP_SIGNALS
 
+    for number in STOP_SIGNALS:
+        signal.signal(number, _leave)
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         app()
     except HeadstartError as error:
         typer.echo(f"headstart: {error}", err=True)
         sys.exit(STOPPED if isinstance(error, Stopped) else CANNOT_RUN)
-    except KeyboardInterrupt:
-        typer.echo("headstart: stopped. Finished parts are kept; the same command goes on.", err=True)
-        sys.exit(130)
+    except _Interrupted:
+        typer.echo(f"\nheadstart: interrupted. {GO_ON}", err=True)
+        sys.exit(INTERRUPTED)
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise _Interrupted
+
+
+def _leave(number: int, _frame: object) -> None:
+    """While nothing is under way that could be saved, leave at once: an exception may get lost in an import."""
+    from headstart.processes import GO_ON
+
+    os.write(2, f"headstart: stopped by {signal.Signals(number).name}. {GO_ON}\n".encode())
+    os._exit(STOPPED)
 
 
 if __name__ == "__main__":

@@ -12,15 +12,17 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from typing import Any
 
-from headstart.errors import HeadstartError, Stopped
-
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # what clusters send before they take a node away
+from headstart.errors import HeadstartError
+from headstart.processes import deaf_to_interrupts, end_with_parent, stop_signals
 
 
 class Workers:
     """A pool of processes that is started when first needed and used until the ``with`` ends.
+
+    Leaving it by an error or a stop signal tells the processes to save what they have, and waits for them.
 
     Args:
         jobs: processes, each with one thread.
@@ -32,34 +34,45 @@ class Workers:
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Workers:
+        self._stack.enter_context(stop_signals(self._tell))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
-        if self._pool is not None and kind is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            _signal(self._pool, signal.SIGTERM)
-        self._stack.close()
+        with self._stack:
+            if self._pool is not None:
+                if kind is not None:
+                    self._tell(signal.SIGTERM)
+                self._pool.shutdown(wait=True, cancel_futures=True)
 
     def run(self, function: Callable[..., Any], calls: Iterable[tuple]) -> Iterator[Any]:
         """Yield ``function(*call)`` for each call as they finish, in any order; one failure ends the run.
+
+        A process never holds more than the call it works on, so that a stop is not followed by one more call.
 
         Raises:
             Stopped: a stop signal came; running calls were told and have saved what they had.
             HeadstartError: a call failed, or a worker was killed (out of memory, by hand).
         """
-        calls = list(calls)
-        pending = {self._started().submit(function, *call) for call in calls}
+        waiting = iter(calls)
+        pending = self._submit(function, islice(waiting, self._jobs))
         while pending:
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
-            yield from map(_result, done)
+            results = [_result(future) for future in done]
+            pending |= self._submit(function, islice(waiting, len(done)))
+            yield from results
 
-    def _started(self) -> ProcessPoolExecutor:
+    def _submit(self, function: Callable[..., Any], calls: Iterable[tuple]) -> set[Future]:
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
-            pool = ProcessPoolExecutor(self._jobs, mp_context=context, initializer=_one_thread)
-            self._pool = self._stack.enter_context(pool)
-            self._stack.enter_context(_forwarding(pool))
-        return self._pool
+            self._pool = ProcessPoolExecutor(self._jobs, mp_context=context, initializer=_begin)
+        with deaf_to_interrupts():
+            return {self._pool.submit(function, *call) for call in calls}
+
+    def _tell(self, number: signal.Signals) -> None:
+        """Pass a signal on: a scheduler may have told only the process that it started."""
+        for pid in list(getattr(self._pool, "_processes", None) or ()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
 
 def _result(future: Future) -> Any:
@@ -72,32 +85,10 @@ def _result(future: Future) -> Any:
         ) from error
 
 
-def _one_thread() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+def _begin() -> None:
+    """In a worker, before its first call."""
+    end_with_parent()
     os.environ["OMP_NUM_THREADS"] = "1"
     import torch
 
     torch.set_num_threads(1)
-
-
-@contextlib.contextmanager
-def _forwarding(pool: ProcessPoolExecutor) -> Iterator[None]:
-    """Pass stop signals on to the workers: a scheduler may signal only the process it started."""
-
-    def forward(number: int, _frame: Any) -> None:
-        _signal(pool, signal.Signals(number))
-        raise Stopped(f"stopped by {signal.Signals(number).name}",
-                      fix="Everything finished is saved; run the same command again to go on.")
-
-    before = {number: signal.signal(number, forward) for number in STOP_SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _signal(pool: ProcessPoolExecutor, number: signal.Signals) -> None:
-    for pid in list(getattr(pool, "_processes", None) or ()):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)

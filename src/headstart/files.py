@@ -15,6 +15,9 @@ from typing import IO, Any
 
 from headstart.errors import BusyError, HeadstartError
 
+TEMPORARY = ".headstart.tmp"  # what a file is called until it is whole ends in this
+LEFTOVERS = [f"{depth}.*{TEMPORARY}" for depth in ("", "*/", "*/*/", "*/*/*/")]  # no folder of ours is deeper
+
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
@@ -27,7 +30,7 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
         with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
             file.flush()
@@ -78,6 +81,8 @@ def digest_json(value: Any, length: int = 12) -> str:
 def one_writer(folder: str | Path) -> Iterator[None]:
     """Hold ``folder`` for this process; the lock goes with the process, however it ends.
 
+    Half-written files of a holder that was killed are removed first.
+
     Raises:
         BusyError: another living process holds it; the message says which.
     """
@@ -96,10 +101,17 @@ def one_writer(folder: str | Path) -> Iterator[None]:
             holder = lock.read(200).strip() or "another process"
             raise BusyError(f"is in use by {holder}", path=folder,
                             fix="Wait for it to end, or give another output folder.") from None
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        lock.flush()
+        with contextlib.suppress(OSError):  # on a full disk the holder's name is what we can do without
+            os.ftruncate(lock.fileno(), 0)
+            os.write(lock.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        _remove_leftovers(folder)
         yield
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for pattern in LEFTOVERS:
+        for leftover in folder.glob(pattern):
+            leftover.unlink(missing_ok=True)
 
 
 def cache_dir() -> Path:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import FrameType
 
 import numpy as np
 
@@ -22,10 +19,9 @@ from headstart.brains.scan import Prepared, prepare_scan
 from headstart.brains.store import StoreWriter, pack
 from headstart.brains.workers import run_each
 from headstart.errors import HeadstartError
+from headstart.processes import stop_signals
 
 __all__ = ["Prepared", "Summary", "prepare", "prepare_scan"]
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 @dataclass(frozen=True)
@@ -55,9 +51,10 @@ def prepare(cohort: Cohort, store_path: str | Path, contract: Contract, *, jobs:
         progress: show a bar, or lines where the output is not a terminal.
 
     Raises:
-        HeadstartError: the store cannot be written or has another contract, or the run was told to stop.
+        HeadstartError: the store cannot be written or has another contract.
+        Stopped: SIGTERM, SIGUSR1 or SIGUSR2 came; the same call goes on.
     """
-    with _stopping(Path(store_path)), StoreWriter(store_path, contract, cohort.scans) as writer:
+    with stop_signals(), StoreWriter(store_path, contract, cohort.scans) as writer:
         todo = [scan for scan in cohort if not writer.finished(scan)]
         failed = _prepare_each(todo, writer, contract, jobs, progress)
     write_qc(store_path)
@@ -92,28 +89,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, HeadstartError):
         return " ".join(filter(None, [error.problem + ".", error.fix]))
     return f"unexpected {type(error).__name__}: {error}"
-
-
-class _Stop(BaseException):
-    """Raised by a signal, wherever the program is."""
-
-
-@contextlib.contextmanager
-def _stopping(store_path: Path) -> Iterator[None]:
-    """Turn the signals that ask for a stop into one message that says how to go on."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise _Stop(signal.Signals(number).name)
-
-    before = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
-    try:
-        yield
-    except _Stop as error:
-        raise HeadstartError(f"preparation was stopped by {error}", path=store_path,
-                             fix="Run the same command again to go on; finished scans are kept.") from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -112,8 +112,6 @@ class StoreWriter:
             file.write("\t".join([*scan.key, *(f"{value:.3f}" for value in seconds.values())]) + "\n")
 
     def _open(self, stack: contextlib.ExitStack) -> None:
-        for orphan in self.path.glob(".*.tmp"):  # of a writer that was killed
-            orphan.unlink()
         self._check_contract()
         if (self.path / layout.INDEX).exists():
             self._keep(layout.read_index(self.path, self.contract)[1])

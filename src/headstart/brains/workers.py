@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from headstart.errors import HeadstartError
+from headstart.processes import deaf_to_interrupts, end_with_parent
 
 THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
 SINGLE_THREAD = dict.fromkeys(THREAD_LIMITS, "1")
@@ -58,7 +59,8 @@ class _Worker:
         self.pipe, theirs = context.Pipe()
         self.item: Any = None
         self._process = context.Process(target=_serve, args=(function, theirs), daemon=True)
-        with _environment(SINGLE_THREAD):  # libraries read it as they load, before any code of ours runs there
+        # Libraries read the variables as they load, before any code of ours runs there.
+        with deaf_to_interrupts(), _environment(SINGLE_THREAD):
             self._process.start()
         theirs.close()
 
@@ -113,8 +115,8 @@ def _cause(exitcode: int | None) -> str:
 
 
 def _serve(function: Callable[[Any], Any], pipe: Connection) -> None:
-    """In the worker: answer until the other end is gone, as it is when the parent was killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    """In the worker: answer until the other end is gone."""
+    end_with_parent()
     while True:
         try:
             item = pipe.recv()

@@ -147,7 +147,7 @@ def _conclude(data: Data, split: Split, experiment: Experiment, outcomes: dict[t
     predictions.write_tsv(out / PREDICTIONS)
     _save(data, split, experiment, result, out)
     write_result(out / RESULT, result)
-    write_report(out)
+    _render(out)
     return result
 
 
@@ -189,4 +189,9 @@ def write_report(out: Path) -> Path:
     if not (out / RESULT).is_file():
         raise HeadstartError("holds no finished run (no result.json)", path=out,
                              fix="Run finetune into it first; a run that was stopped goes on when started again.")
+    with one_writer(out):
+        return _render(out)
+
+
+def _render(out: Path) -> Path:
     return render(read_result(out / RESULT), read_tsv(out / PREDICTIONS), out / REPORT)

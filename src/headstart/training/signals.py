@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from headstart.errors import Stopped
-
-STOP_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)
+from headstart.processes import STOP_SIGNALS
 
 
 class Preempted(Stopped):
