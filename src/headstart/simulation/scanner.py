@@ -16,11 +16,11 @@ from headstart.brains.intensity import scale_robust
 from headstart.brains.volumes import VolumeSpec, template
 from headstart.errors import HeadstartError
 from headstart.simulation.base import PURPOSES, TISSUES, Shape, Subject
-from headstart.simulation.fields import kept_voxels, scatter, smooth_field
+from headstart.simulation.fields import scatter, smooth_field
 
 # Where a tissue lies between cortex (0) and white matter (1); fluid apart. After Helms et al., NeuroImage 2009.
 BETWEEN = {"cortex": 0.0, "entorhinal": -0.05, "white": 1.0, "lesion": 0.35, "hippocampus": 0.05, "amygdala": 0.0,
-           "thalamus": 0.5, "putamen": 0.25, "caudate": 0.12, "pallidum": 0.8, "cerebellum_grey": -0.05,
+           "thalamus": 0.6, "putamen": 0.25, "caudate": 0.12, "pallidum": 0.8, "cerebellum_grey": 0.3,
            "cerebellum_white": 0.95, "brainstem": 0.85, "nigra": 0.6}
 FLUID = ("csf", "lateral_ventricles", "third_ventricle")
 CONTRAST_YEARS, CONTRAST_LOSS = 55.0, 0.03  # at this age the contrasts hold; loss of grey-white contrast per decade
@@ -68,13 +68,13 @@ def draw_scanner(rng: np.random.Generator, *, name: str = "sim", purpose: str = 
         return (low + high) / 2 + strength * rng.uniform(-0.5, 0.5) * (high - low)
 
     grey = between(0.60, 0.70) if purpose == "cohort" else rng.choice([between(0.50, 0.598), between(0.702, 0.78)])
-    blur = between(0.4, 1.4)
+    blur = between(0.8, 2.0)
     thick = [blur, blur, blur]
-    thick[int(rng.integers(3))] += between(0.0, 1.0)
+    thick[int(rng.integers(3))] += between(0.0, 0.8)
     return Scanner(
         name=name, grey=float(grey), fluid=float(grey) * between(0.25, 0.6), tissue_sd=0.07 * strength,
-        bias=between(0.01, 0.06), blur_mm=(thick[0], thick[1], thick[2]), noise=between(0.004, 0.035),
-        outline_mm=between(-1.5, 2.5), rim=between(0.0, 0.6), ringing=between(-0.02, 0.05), motion=between(-0.02, 0.04))
+        bias=between(0.01, 0.06), blur_mm=(thick[0], thick[1], thick[2]), noise=between(0.002, 0.012),
+        outline_mm=between(0.0, 2.5), rim=between(0.0, 0.6), ringing=between(-0.02, 0.025), motion=between(-0.02, 0.04))
 
 
 def acquire(shape: Shape, subject: Subject, scanner: Scanner, spec: VolumeSpec) -> torch.Tensor:
@@ -124,7 +124,7 @@ def _rim(rng: np.random.Generator, depth: torch.Tensor, scanner: Scanner, spec: 
 
 def _extracted(rng: np.random.Generator, depth: torch.Tensor, scanner: Scanner, spec: VolumeSpec) -> torch.Tensor:
     """Which voxels brain extraction keeps: a cut near the outline that wavers."""
-    cut = scanner.outline_mm + 0.6 * rng.standard_normal() + scatter(0.8 * smooth_field(rng, spec, 25.0)[:, 0], spec)
+    cut = scanner.outline_mm + 0.3 * rng.standard_normal() + scatter(0.5 * smooth_field(rng, spec, 25.0)[:, 0], spec)
     inside = torch.from_numpy(template(spec.name).kept)
     return (depth > -cut) & inside & (depth > -7.9)
 
