@@ -29,7 +29,7 @@ class CohortName(StrEnum):
 
 
 Folders = Annotated[list[Path], typer.Argument(help="BIDS folders with T1w scans.", show_default=False)]
-Jobs = Annotated[int | None, typer.Option(help="Processes. Default: one a core.", show_default=False)]
+Jobs = Annotated[int | None, typer.Option(help="Processes. Default: one per core.", show_default=False)]
 
 
 @app.command()

@@ -71,7 +71,7 @@ def _shown(result: Result) -> list[Metric]:
 def _cell(estimate: Estimate | None, metric: Metric) -> str:
     if estimate is None:
         return "–"
-    between = interval(estimate, metric)
+    between = interval(estimate, metric).replace(" to ", "–")
     return number(estimate.value, metric) + (f"\n{between}" if between else "")  # two lines: 80 columns must do
 
 

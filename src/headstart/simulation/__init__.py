@@ -1,0 +1,1 @@
+"""Simulated T1w brains whose labels are true of the image. See ``base.py`` for the interface."""

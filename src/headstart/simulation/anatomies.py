@@ -239,11 +239,12 @@ def _flooded(pial_mm: float, cortex: np.ndarray, tissue: np.ndarray) -> np.ndarr
     return np.where(tissue, 0, thicker)
 
 
-def _to_grid(data: np.ndarray, smooth_mm: float, grid: VolumeSpec) -> np.ndarray:
-    """``data`` at 1 mm, averaged and read at the centres of ``grid``."""
+def _to_grid(data: np.ndarray, smooth_mm: float, grid: VolumeSpec, start: tuple[int, ...] = (0, 0, 0)) -> np.ndarray:
+    """``data`` at 1 mm, a box that begins at voxel ``start``, averaged and read at the centres of ``grid``."""
     matrix = np.linalg.inv(FINE_GRID.affine) @ grid.affine
-    return ndimage.affine_transform(ndimage.gaussian_filter(data, smooth_mm), np.diag(matrix)[:3], matrix[:3, 3],
-                                    grid.shape, order=1, mode="nearest")
+    smooth = ndimage.gaussian_filter(np.asarray(data, np.float32), smooth_mm, truncate=3)
+    mode = "nearest" if data.shape == FINE_GRID.shape else "constant"
+    return ndimage.affine_transform(smooth, np.diag(matrix)[:3], matrix[:3, 3] - start, grid.shape, order=1, mode=mode)
 
 
 def _push(mask: np.ndarray, reach_mm: float) -> np.ndarray:
@@ -253,9 +254,5 @@ def _push(mask: np.ndarray, reach_mm: float) -> np.ndarray:
     distance = ndimage.distance_transform_edt(~mask[box]) - ndimage.distance_transform_edt(mask[box])
     distance = ndimage.gaussian_filter(distance.astype(np.float32), 1.5)
     fade = np.exp(-((distance / reach_mm) ** 2))
-    columns = np.zeros((int(np.prod(PUSH_GRID.shape)), 3), np.float32)
-    whole = np.zeros(mask.shape, np.float32)
-    for axis, slope in enumerate(np.gradient(distance)):
-        whole[box] = slope * fade
-        columns[:, axis] = _to_grid(whole, 1.5, PUSH_GRID).ravel()
-    return columns
+    start = tuple(s.start for s in box)
+    return np.stack([_to_grid(g * fade, 1.5, PUSH_GRID, start).ravel() for g in np.gradient(distance)], 1)

@@ -95,8 +95,9 @@ def _amounts(average: Average, subject: Subject, spec: VolumeSpec, points: torch
 @lru_cache(maxsize=4)
 def deep_voxels(spec: VolumeSpec) -> torch.Tensor:
     """(m,) those of the kept voxels that a deep structure can reach."""
-    near = radius(tuple(part for parts in (LATERAL_VENTRICLE, *DEEP.values()) for part in parts), spec.affine, spec.shape)
-    return torch.from_numpy(np.flatnonzero(near.ravel()[kept_voxels(spec).numpy()] < REACH))
+    parts = tuple(part for structure in (LATERAL_VENTRICLE, *DEEP.values()) for part in structure)
+    near = radius(parts, spec.affine, spec.shape).ravel()[kept_voxels(spec).numpy()]
+    return torch.from_numpy(np.flatnonzero(near < REACH))
 
 
 def _tissues(columns: dict[str, torch.Tensor], subject: Subject, spec: VolumeSpec) -> torch.Tensor:
@@ -120,7 +121,7 @@ def _tissues(columns: dict[str, torch.Tensor], subject: Subject, spec: VolumeSpe
 
 
 def _above(phase: torch.Tensor, space: torch.Tensor, wanted_ml: float, spec: VolumeSpec) -> torch.Tensor:
-    """(n,) share of each voxel whose phase is above the threshold that gives ``wanted_ml``, found by Newton's method."""
+    """(n,) share of each voxel whose phase is above the threshold that gives ``wanted_ml`` (Newton's method)."""
     soft = SOFT[0] + SOFT[1] * spec.spacing_mm
     wanted = wanted_ml * 1000 / spec.spacing_mm**3
     threshold = 0.0

@@ -43,7 +43,7 @@ class Subject:
     Attributes:
         age: years. sex: "F" or "M". diagnosis: CN, AD or PD. stage: 0 (healthy) to 1.
         head_ml: intracranial volume. relative: (k,) volumes of ``STRUCTURES`` over their means at 60 years.
-        losses: share lost to disease in regions that are none of ``STRUCTURES``: ``temporo_parietal`` cortex, ``nigra``.
+        losses: share lost to disease in regions that have no trajectory: ``temporo_parietal`` cortex, ``nigra``.
     """
 
     seed: int

@@ -26,7 +26,7 @@ class Ellipsoid:
     def radius(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
         """Distance from the centre in radii; 1 on the surface."""
         dx, dy, dz = np.abs(x) - self.centre[0], y - self.centre[1], z - self.centre[2]
-        c, s = np.cos(np.deg2rad(self.tilt_degrees)), np.sin(np.deg2rad(self.tilt_degrees))
+        c, s = float(np.cos(np.deg2rad(self.tilt_degrees))), float(np.sin(np.deg2rad(self.tilt_degrees)))
         along, up = c * dy + s * dz, c * dz - s * dy
         return np.sqrt((dx / self.radii[0])**2 + (along / self.radii[1])**2 + (up / self.radii[2])**2)
 
@@ -55,7 +55,7 @@ TEMPORO_PARIETAL = (Ellipsoid((50, -25, -18), (22, 48, 22)), Ellipsoid((42, -58,
 def radius(parts: tuple[Ellipsoid, ...], affine: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     """(X, Y, Z) float32 least distance to the ``parts``, in their radii; below 1 is inside."""
     x, y, z = np.ogrid[tuple(slice(n) for n in shape)]
-    world = [axis * affine[i, i] + affine[i, 3] for i, axis in enumerate((x, y, z))]
+    world = [(axis * affine[i, i] + affine[i, 3]).astype(np.float32) for i, axis in enumerate((x, y, z))]
     return np.min([part.radius(*world) for part in parts], axis=0).astype(np.float32)
 
 
