@@ -1,0 +1,59 @@
+"""The measuring stick itself, and the population against it."""
+
+import numpy as np
+import pytest
+
+from headstart.brains.volumes import volume_spec
+from headstart.errors import HeadstartError
+from headstart.simulation.ageing import REFERENCE_YEARS, STRUCTURES, TRAJECTORIES
+from headstart.simulation.anatomy import AnatomyGenerator
+from headstart.simulation.base import draw_subject
+from headstart.simulation.calibration import calibrate, fractions_in_images, measure_line, to_markdown
+from headstart.simulation.generate import generate
+
+
+def test_a_known_line_is_read_back():
+    rng = np.random.default_rng(0)
+    ages, male = rng.uniform(40, 86, 4000), rng.random(4000) < 0.5
+    volumes = 200 * (1 - 0.004 * (ages - 60) + 0.05 * rng.standard_normal(4000) + 0.03 * (male - 0.5))
+    line = measure_line("thalamus", volumes, ages, male)
+    assert line.mean_60 == pytest.approx(200, rel=0.01)
+    assert (line.slope, line.late_slope) == pytest.approx((-4.0, -4.0), abs=0.4)
+    assert line.residual_cv == pytest.approx(5.2, abs=0.3)
+    assert line.male == pytest.approx(3.0, abs=0.5)
+    assert line.agrees(TRAJECTORIES["thalamus"])
+    assert not measure_line("thalamus", 2 * volumes[0] - volumes, ages, male).agrees(TRAJECTORIES["thalamus"])
+
+
+def test_the_population_ages_as_the_reference_does():
+    people = [draw_subject(3, index, ages=REFERENCE_YEARS) for index in range(6000)]
+    ages, male = np.array([p.age for p in people]), np.array([p.sex == "M" for p in people])
+    for place, name in enumerate(STRUCTURES):
+        real = TRAJECTORIES[name]
+        line = measure_line(name, np.array([p.relative[place] for p in people]), ages, male)
+        assert line.agrees(real), name
+        assert line.residual_cv == pytest.approx(real.residual_cv, rel=0.25), name
+        assert line.male == pytest.approx(real.male, abs=2.5), name
+
+
+@pytest.fixture(scope="module")
+def brains():
+    return generate(AnatomyGenerator(), 3, range(60), volume_spec("4mm"), ages=REFERENCE_YEARS, strength=0.0)
+
+
+def test_painted_brains_age_as_the_reference_does(brains):
+    lines = {line.structure: line for line in calibrate(brains.labels)}
+    assert lines["grey"].agrees(TRAJECTORIES["grey"])
+    assert lines["lateral_ventricles"].slope > 10
+    assert "| grey | -" in to_markdown(list(lines.values()))
+
+
+def test_the_images_show_what_the_labels_say(brains):
+    """On one scanner, an intensity mixture that knows nothing of the labels finds the same order of people."""
+    shares = fractions_in_images(brains.volumes[:, 0].numpy())
+    assert np.corrcoef(shares["csf"], brains.labels["csf_rel"])[0, 1] > 0.4
+
+
+def test_too_few_people_are_refused():
+    with pytest.raises(HeadstartError, match="too few"):
+        measure_line("grey", np.ones(5), np.arange(5), np.ones(5, bool))

@@ -1,0 +1,149 @@
+"""Cohorts on disk: valid BIDS, whole after a kill, the same bytes every time, and nothing of others overwritten."""
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headstart.brains.bids import read_bids
+from headstart.brains.nifti import read_nifti
+from headstart.brains.store import Store
+from headstart.errors import HeadstartError
+from headstart.simulation.base import VOLUMES
+from headstart.simulation.cohort import Design, scan_person, write_cohort, write_store
+
+QUICK = {"volume": "4mm", "progress": False}
+
+
+@pytest.fixture(scope="module")
+def data_set(tmp_path_factory) -> Path:
+    return write_cohort(tmp_path_factory.mktemp("cohort") / "demo", cohort="ad", n=8, seed=3, **QUICK)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*"))
+            if path.is_file() and path.name != ".lock"}
+
+
+def test_it_reads_as_bids(data_set):
+    cohort = read_bids([data_set])
+    assert len(cohort) == 8
+    assert not cohort.notes
+    assert [scan.columns["diagnosis"] for scan in cohort] == ["CN", "CN", "AD", "AD"] * 2
+    assert {scan.site for scan in cohort} == {"sim-a", "sim-b"}
+    assert all(55 <= scan.age_years <= 90 and scan.sex in ("F", "M") for scan in cohort)
+    assert all(float(scan.columns[f"{name}_ml"]) > 0 for scan in cohort for name in VOLUMES)
+
+
+def test_it_says_that_it_is_simulated(data_set):
+    description = json.loads((data_set / "dataset_description.json").read_text())
+    assert description["GeneratedBy"][0]["Name"] == "headstart simulate"
+    assert description["DatasetType"] == "raw"
+    assert description["BIDSVersion"]
+    columns = json.loads((data_set / "participants.json").read_text())
+    header = (data_set / "participants.tsv").read_text().splitlines()[0].split("\t")
+    assert set(header) == {"participant_id", *columns}
+
+
+def test_images_have_the_size_of_the_head(data_set):
+    """Voxels counted in the file's own space make the brain that the table names, whatever the head's size."""
+    for scan in read_bids([data_set]):
+        image = read_nifti(scan.path)
+        assert image.data.dtype == np.int16
+        brain_and_fluid = float(scan.columns["brain_ml"]) + float(scan.columns["csf_ml"])
+        native = np.count_nonzero(image.data) * abs(np.linalg.det(image.affine[:3, :3])) / 1000
+        assert native == pytest.approx(brain_and_fluid, rel=0.25)
+        scale = np.cbrt(float(scan.columns["brain_ml"]) / float(scan.columns["brain_rel"]))
+        assert np.linalg.norm(image.affine[:3, :3], axis=0) == pytest.approx([4 * scale] * 3, rel=1e-4)
+
+
+def test_the_same_command_makes_the_same_bytes(data_set, tmp_path):
+    again = write_cohort(tmp_path / "demo", cohort="ad", n=8, seed=3, **QUICK)
+    assert contents(again) == contents(data_set)
+
+
+def test_an_interrupted_write_goes_on(data_set, tmp_path):
+    out = write_cohort(tmp_path / "demo", cohort="ad", n=5, seed=3, **QUICK)
+    (out / "participants.tsv").unlink()
+    kept = out / "sub-00001/anat/sub-00001_T1w.nii.gz"
+    damaged = out / "sub-00003/anat/sub-00003_T1w.nii.gz"
+    damaged.write_bytes(damaged.read_bytes()[:500])
+    (out / "sub-00004/anat/sub-00004_T1w.json").unlink()
+    before = kept.stat().st_mtime_ns
+    write_cohort(out, cohort="ad", n=8, seed=3, **QUICK)
+    assert contents(out) == contents(data_set)
+    assert kept.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("change", [{"seed": 4}, {"cohort": "pd"}, {"n": 4}, {"difficulty": "easy"}])
+def test_another_simulation_is_not_overwritten(data_set, change):
+    before = contents(data_set)
+    with pytest.raises(HeadstartError, match="Give another folder"):
+        write_cohort(data_set, **{"cohort": "ad", "n": 8, "seed": 3, **QUICK, **change})
+    assert contents(data_set) == before
+
+
+def test_a_folder_of_something_else_is_not_touched(tmp_path):
+    (tmp_path / "thesis.docx").write_text("years of work")
+    with pytest.raises(HeadstartError, match="not simulated here"):
+        write_cohort(tmp_path, n=2, **QUICK)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.docx"]
+
+
+@pytest.mark.parametrize("bad", [{"cohort": "als"}, {"sites": 0}, {"sites": 27}, {"seed": -1}, {"volume": "5mm"},
+                                 {"generator": "gan"}, {"generator": "labelmaps"}, {"difficulty": "nightmare"},
+                                 {"ages": (10, 20)}, {"ages": (70, 60)}, {"n": 0}])
+def test_bad_parameters_are_refused_before_anything_is_written(tmp_path, bad):
+    for write in (write_cohort, write_store):
+        with pytest.raises(HeadstartError) as refusal:
+            write(tmp_path / "out", **{"n": 4, **QUICK, **bad})
+        assert refusal.value.fix
+        assert not (tmp_path / "out").exists()
+
+
+def test_sites_differ_in_scanner_and_not_in_people():
+    one, three = Design(seed=1, sites=1), Design(seed=1, sites=3)
+    assert one.scanner("sim-a") == three.scanner("sim-a") != three.scanner("sim-b")
+    assert one.person(5).age == three.person(5).age
+
+
+def test_a_store_holds_the_same_people(tmp_path):
+    design = Design(cohort="pd", seed=2, volume="4mm")
+    store = Store.open(write_store(tmp_path, n=4, cohort="pd", seed=2, **QUICK))
+    store.verify()
+    assert all(stored.scan.simulated for stored in store.scans)
+    for index, stored in enumerate(store.scans):
+        row = scan_person(design, design.make_generator(), index)[1]
+        assert float(stored.scan.columns["grey_rel"]) == pytest.approx(row["grey_rel"], abs=1e-3)
+        assert stored.scan.columns["diagnosis"] == row["diagnosis"]
+    inside = store.volumes([0])[0, 0]
+    assert 0.8 < float(inside[inside != 0].quantile(0.8)) < 1.2  # white matter near 1
+
+
+def test_a_killed_store_ends_in_the_same_bytes(tmp_path):
+    killed = tmp_path / "killed"
+    work = multiprocessing.get_context("spawn").Process(
+        target=write_store, args=(killed,), kwargs={"n": 130, "seed": 9, **QUICK})
+    work.start()
+    journal = killed / "journal.jsonl"
+    until = time.monotonic() + 120
+    while not (journal.exists() and journal.stat().st_size) and time.monotonic() < until:
+        time.sleep(0.02)
+    os.kill(work.pid, signal.SIGKILL)
+    work.join()
+    assert not (killed / "index.jsonl").exists(), "it was killed too late to prove anything"
+    write_store(killed, n=130, seed=9, **QUICK)
+    write_store(tmp_path / "whole", n=130, seed=9, **QUICK)
+    assert (killed / "voxels.f16").read_bytes() == (tmp_path / "whole/voxels.f16").read_bytes()
+    assert (killed / "index.jsonl").read_bytes() == (tmp_path / "whole/index.jsonl").read_bytes()
+
+
+def test_a_store_of_other_scans_is_refused(tmp_path):
+    write_store(tmp_path, n=2, seed=1, **QUICK)
+    with pytest.raises(HeadstartError, match="other scans"):
+        write_store(tmp_path, n=4, seed=2, **QUICK)
