@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any
 
 from headstart.errors import HeadstartError
-from headstart.processes import deaf_to_interrupts, end_with_parent, stop_signals
+from headstart.processes import end_with_parent, spawning, stop_signals
 
 
 class Workers:
@@ -62,10 +62,10 @@ class Workers:
             yield from results
 
     def _submit(self, function: Callable[..., Any], calls: Iterable[tuple]) -> set[Future]:
-        if self._pool is None:
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self._jobs, mp_context=context, initializer=_begin)
-        with deaf_to_interrupts():
+        with spawning():
+            if self._pool is None:
+                context = multiprocessing.get_context("spawn")
+                self._pool = ProcessPoolExecutor(self._jobs, mp_context=context, initializer=_begin)
             return {self._pool.submit(function, *call) for call in calls}
 
     def _tell(self, number: signal.Signals) -> None:

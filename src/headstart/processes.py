@@ -40,13 +40,18 @@ def stop_signals(tell: Callable[[signal.Signals], None] = lambda _: None) -> Ite
 
 
 @contextlib.contextmanager
-def deaf_to_interrupts() -> Iterator[None]:
-    """Processes spawned in here never see Ctrl-C, not even while they start: it is their parent's to answer.
+def spawning() -> Iterator[None]:
+    """Processes spawned in here never see Ctrl-C, not even while they start: it is their parent's to answer."""
+    with _blocked(signal.SIGUSR1, signal.SIGUSR2):  # Python's helper process would die of them, and then complain
+        resource_tracker.ensure_running()
+    with _blocked(signal.SIGINT):
+        yield
 
-    A blocked signal stays blocked in the children; here it is only late.
-    """
-    resource_tracker.ensure_running()  # it would unblock the signal as it starts
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+@contextlib.contextmanager
+def _blocked(*numbers: signal.Signals) -> Iterator[None]:
+    """Signals come later to this process, and never to those that it starts meanwhile."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield
     finally:

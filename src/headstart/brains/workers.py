@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from headstart.errors import HeadstartError
-from headstart.processes import deaf_to_interrupts, end_with_parent
+from headstart.processes import end_with_parent, spawning
 
 THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
 SINGLE_THREAD = dict.fromkeys(THREAD_LIMITS, "1")
@@ -60,7 +60,7 @@ class _Worker:
         self.item: Any = None
         self._process = context.Process(target=_serve, args=(function, theirs), daemon=True)
         # Libraries read the variables as they load, before any code of ours runs there.
-        with deaf_to_interrupts(), _environment(SINGLE_THREAD):
+        with spawning(), _environment(SINGLE_THREAD):
             self._process.start()
         theirs.close()
 

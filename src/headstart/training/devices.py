@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import lru_cache
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import LightningEnvironment
-from lightning_fabric.strategies import DDPStrategy
 
 from headstart.errors import HeadstartError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 COLLECTIVE_TIMEOUT = timedelta(minutes=5)
 
@@ -22,6 +22,10 @@ COLLECTIVE_TIMEOUT = timedelta(minutes=5)
 @lru_cache(maxsize=1)
 def launch() -> Fabric:
     """The Fabric of this process; under ``torchrun`` it joins the others (gloo on CPU, NCCL on CUDA)."""
+    from lightning_fabric import Fabric  # seconds to import: only what trains pays for it
+    from lightning_fabric.plugins.environments import LightningEnvironment
+    from lightning_fabric.strategies import DDPStrategy
+
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:  # the plugin keeps Fabric from reading SLURM's variables
         fabric = Fabric(accelerator="auto", devices=1, precision=_precision(), plugins=[LightningEnvironment()])
     else:
