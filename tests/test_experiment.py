@@ -1,0 +1,151 @@
+"""An experiment from store to report: what it writes, that it is honest, and that it is done once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from headstart.brains.cohort import Scan
+from headstart.brains.contract import Contract
+from headstart.brains.store import Store, StoreWriter, pack
+from headstart.brains.volumes import template
+from headstart.errors import HeadstartError
+from headstart.evaluation.predictions import read_tsv
+from headstart.evaluation.results import read_result
+from headstart.experiment import Request, run, write_report
+from headstart.experiment.cells import chosen
+from headstart.modelfolder import load_model
+
+QUICK = dict(folds=2, seeds=2, epochs=4, learning_rates=(3e-3, 1e-3))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """32 brains of three sites whose grey matter darkens with age: what a network can learn in seconds."""
+    path, contract, target = tmp_path_factory.mktemp("store"), Contract(volume="4mm"), template("4mm")
+    rng = np.random.default_rng(0)
+    scans, rows = [], []
+    for i in range(32):
+        age, site = rng.uniform(20, 80), "abc"[i % 3]
+        brain = target.t1 - 0.006 * (age - 50) * target.grey + 0.02 * rng.standard_normal(target.t1.shape)
+        rows.append(pack(np.where(target.brain, brain, 0).astype(np.float32), contract.spec))
+        scans.append(Scan("toy", f"sub-{i:02}", "", Path(f"sub-{i:02}.nii"), site, age_years=float(age),
+                          sex="FM"[i // 3 % 2], subject=f"toy/sub-{i:02}", simulated=True,
+                          columns={"diagnosis": "AD" if age > 50 else "CN"}))
+    scans.append(Scan("toy", "sub-99", "", Path("sub-99.nii"), "a", subject="toy/sub-99", simulated=True))
+    rows.append(rows[0])
+    with StoreWriter(path, contract) as writer:
+        writer.append_many(scans, np.stack(rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out")
+    run(Request(task="brain-age", test_sites=("c",), **QUICK), store, out, jobs=2)
+    return out
+
+
+def test_everything_is_written(finished: Path) -> None:
+    assert {p.name for p in finished.iterdir()} >= {"result.json", "split.tsv", "predictions.tsv", "report.html", "model"}
+    assert {p.name for p in (finished / "model").iterdir()} == {"model.safetensors", "config.json", "README.md"}
+    assert not list(finished.rglob("*.tmp"))
+
+
+def test_result_has_intervals_floors_and_says_simulated(finished: Path) -> None:
+    raw = json.loads((finished / "result.json").read_text())
+    for partition, n in (("inside", 22), ("outside", 10)):
+        mae = raw[partition]["mae"]
+        assert mae["low"] <= mae["value"] <= mae["high"]
+        assert mae["n"] == n
+        assert raw["floors"]["constant"][partition]["mae"]["n"] == n
+    assert set(raw["floors"]) == {"constant", "age_sex", "site", "mask", "tissue", "voxels"}
+    assert raw["simulated"] is True
+    assert raw["notes"] == ["1 scan left out: no value in column 'age'"]
+
+
+def test_the_network_learned(finished: Path) -> None:
+    result = read_result(finished / "result.json")
+    assert result.outside["r"].value > 0.7
+
+
+def test_every_scan_is_predicted_once_a_seed(finished: Path) -> None:
+    table = read_tsv(finished / "predictions.tsv")
+    for seed in (0, 1):
+        part = table.select(table.seed == seed)
+        assert sorted(part.participant_id) == [f"sub-{i:02}" for i in range(32)]
+        assert {site for site, p in zip(part.site, part.partition, strict=True) if p == "outside"} == {"c"}
+
+
+def test_saved_model_is_the_first_seeds_refit(finished: Path, store: Path) -> None:
+    model, config = load_model(finished / "model")
+    opened = Store.open(store)
+    table = read_tsv(finished / "predictions.tsv")
+    rows = table.select((table.seed == 0) & (table.partition == "outside"))
+    where = {stored.scan.participant_id: i for i, stored in enumerate(opened.scans)}
+    with torch.no_grad():
+        again = model(opened.volumes([where[p] for p in rows.participant_id]))[:, 0].numpy()
+    np.testing.assert_allclose(again, rows.prediction, rtol=1e-4)
+    assert config.contract == opened.contract
+    assert config.seen == ["toy"]
+
+
+def test_a_second_run_does_nothing(finished: Path, store: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file() and p.name != ".lock"}
+    run(Request(task="brain-age", test_sites=("c",), **QUICK), store, finished, jobs=1)
+    assert before == {p: p.stat().st_mtime_ns for p in before}
+
+
+def test_another_experiment_is_refused(finished: Path, store: Path) -> None:
+    with pytest.raises(HeadstartError, match="holds another experiment.*learning_rates"):
+        run(Request(task="brain-age", test_sites=("c",), **{**QUICK, "learning_rates": (0.5,)}), store, finished, jobs=1)
+
+
+def test_report_is_written_again(finished: Path) -> None:
+    before = (finished / "report.html").read_bytes()
+    (finished / "report.html").unlink()
+    write_report(finished)
+    assert (finished / "report.html").read_bytes() == before
+
+
+def test_report_of_an_unfinished_run_says_so(tmp_path: Path) -> None:
+    with pytest.raises(HeadstartError, match=r"no finished run .*Run finetune into it first"):
+        write_report(tmp_path)
+
+
+def test_split_is_reused(finished: Path, store: Path, tmp_path: Path) -> None:
+    request = Request(task="brain-age", split=finished / "split.tsv", **{**QUICK, "epochs": 1, "learning_rates": (1e-3,)})
+    run(request, store, tmp_path, jobs=2)
+    assert (tmp_path / "split.tsv").read_bytes() == (finished / "split.tsv").read_bytes()
+
+
+def test_classification_and_leave_one_site_out(store: Path, tmp_path: Path) -> None:
+    quick = {**QUICK, "seeds": 1, "epochs": 2, "learning_rates": (3e-3,)}
+    result = run(Request(task="ad", loso=True, **quick), store, tmp_path, jobs=2)
+    assert result.outside["auroc"].n == 32  # every scan was once at a site that was left out
+    header = (tmp_path / "predictions.tsv").read_text().splitlines()[0].split("\t")
+    assert header == ["dataset", "participant_id", "session", "site", "seed", "partition", "truth", "prediction",
+                      "p_CN", "p_AD"]
+
+
+@pytest.mark.parametrize(("request_", "says"), [
+    (dict(target="iq"), r"no scan has a value in column 'iq'.*Columns that exist"),
+    (dict(task="pd"), r"no scan has diagnosis = 'PD'"),
+    (dict(task="brain-age", test_sites=("z",)), r"no scan is from site 'z'.*Sites: a, b, c"),
+    (dict(task="brain-age", train_sites=("a",), test_sites=("a",)), "both a training and a test site"),
+    (dict(task="brain-age", backbone="vit-huge"), "vit-huge"),
+    (dict(task="brain-age", upstream="imagenot"), "imagenot"),
+])
+def test_bad_requests_say_what_to_do(store: Path, tmp_path: Path, request_: dict, says: str) -> None:
+    with pytest.raises(HeadstartError, match=says):
+        run(Request(**QUICK, **request_), store, tmp_path, jobs=1)
+
+
+def test_refit_follows_the_folds() -> None:
+    folds = [{"learning_rate": rate, "history": {"best_epoch": epoch}} for rate, epoch in
+             ((1e-3, 9), (1e-3, 19), (3e-4, 50), (1e-3, 14))]
+    assert chosen(folds) == (1e-3, 15)
