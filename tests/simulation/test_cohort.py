@@ -128,7 +128,7 @@ def test_a_store_holds_the_same_people(tmp_path):
 def test_a_killed_store_ends_in_the_same_bytes(tmp_path):
     killed = tmp_path / "killed"
     work = multiprocessing.get_context("spawn").Process(
-        target=write_store, args=(killed,), kwargs={"n": 130, "seed": 9, **QUICK})
+        target=write_store, args=(killed,), kwargs={"n": 70, "seed": 9, **QUICK})
     work.start()
     journal = killed / "journal.jsonl"
     until = time.monotonic() + 120
@@ -137,8 +137,8 @@ def test_a_killed_store_ends_in_the_same_bytes(tmp_path):
     os.kill(work.pid, signal.SIGKILL)
     work.join()
     assert not (killed / "index.jsonl").exists(), "it was killed too late to prove anything"
-    write_store(killed, n=130, seed=9, **QUICK)
-    write_store(tmp_path / "whole", n=130, seed=9, **QUICK)
+    write_store(killed, n=70, seed=9, **QUICK)
+    write_store(tmp_path / "whole", n=70, seed=9, **QUICK)
     assert (killed / "voxels.f16").read_bytes() == (tmp_path / "whole/voxels.f16").read_bytes()
     assert (killed / "index.jsonl").read_bytes() == (tmp_path / "whole/index.jsonl").read_bytes()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -155,8 +156,7 @@ def load_average(spec: VolumeSpec) -> Average:
     smooth_mm = _prefilter_mm(spec)
     file = cache_dir() / "anatomies" / f"icbm152-v{BANK_VERSION}-{smooth_mm:.2f}.npz"
     if not file.exists():
-        with atomic_write(file, "wb") as out:
-            np.savez(out, **_build(smooth_mm))
+        _build(smooth_mm, file)
     with np.load(file) as arrays:
         bank, pushes = torch.from_numpy(arrays["bank"]), torch.from_numpy(arrays["pushes"])
         deep = torch.zeros(len(bank), 8, dtype=bank.dtype)
@@ -164,7 +164,7 @@ def load_average(spec: VolumeSpec) -> Average:
         return Average(bank, deep, pushes, Response(arrays["rest_ml"], arrays["log_change"]))
 
 
-def _build(smooth_mm: float) -> dict[str, np.ndarray]:
+def _build(smooth_mm: float, file: Path) -> None:
     maps = _maps()
     bank = np.zeros((int(np.prod(BANK_GRID.shape)), 24), np.float16)
     for column, name in enumerate(COLUMNS):
@@ -173,7 +173,8 @@ def _build(smooth_mm: float) -> dict[str, np.ndarray]:
     for number, (name, reach) in enumerate(PUSHES.items()):
         pushes[:, 3 * number:3 * number + 3] = _push(maps[name] > 0.5, reach)
     response = measure_response(torch.from_numpy(bank), torch.from_numpy(pushes), COLUMNS)
-    return {"bank": bank, "pushes": pushes, "rest_ml": response.rest_ml, "log_change": response.log_change}
+    with atomic_write(file, "wb") as out:
+        np.savez(out, bank=bank, pushes=pushes, rest_ml=response.rest_ml, log_change=response.log_change)
 
 
 def _maps() -> dict[str, np.ndarray]:

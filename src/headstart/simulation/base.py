@@ -96,7 +96,8 @@ class Shape:
 class Generator(Protocol):
     """Turns subjects into tissue; ``name`` goes into every label table."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def shape(self, subject: Subject, spec: VolumeSpec) -> Shape: ...
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from headstart.brains.cohort import Scan
+from headstart.brains.cohort import Scan, ScanKey
 from headstart.brains.contract import Contract
 from headstart.brains.nifti import read_nifti, write_nifti
 from headstart.brains.progress import progress_bar
@@ -271,7 +271,7 @@ def write_store(path: str | Path, *, n: int, jobs: int = 1, progress: bool = Tru
     dataset = _dataset_name(plan)
     with StoreWriter(path, Contract(volume=plan.volume)) as writer:
         done = len(writer)
-        if any((dataset, participant(index), "") not in writer for index in range(done)):
+        if any(ScanKey(dataset, participant(index)) not in writer for index in range(done)):
             raise HeadstartError("holds other scans than this simulation", path=path, fix="Give another folder.")
         chunks = [tuple(range(start, min(start + CHUNK, n))) for start in range(done, n, CHUNK)]
         with progress_bar(f"Simulating, {CHUNK} at a time", len(chunks), progress) as advance:
