@@ -28,22 +28,43 @@ class CohortName(StrEnum):
     ageing, ad, pd = "ageing", "ad", "pd"
 
 
+class GeneratorName(StrEnum):
+    anatomy, labelmaps = "anatomy", "labelmaps"
+
+
+class Difficulty(StrEnum):
+    easy, default, hard = "easy", "default", "hard"
+
+
+class Source(StrEnum):
+    synthetic_mri, real_mri = "synthetic-mri", "real-mri"
+
+
 Folders = Annotated[list[Path], typer.Argument(help="BIDS folders with T1w scans.", show_default=False)]
 Jobs = Annotated[int | None, typer.Option(help="Processes. Default: one per core.", show_default=False)]
 
 
 @app.command()
 def simulate(
-    out: Annotated[Path, typer.Argument(help="Folder for the BIDS data set.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the BIDS data set, or with --store for the store.")],
     cohort: Annotated[CohortName, typer.Option(help="What the people differ in.")] = CohortName.ageing,
     n: Annotated[int, typer.Option(help="People.", min=1)] = 60,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     sites: Annotated[int, typer.Option(help="Scanners.", min=1)] = 2,
+    generator: Annotated[GeneratorName, typer.Option(help="Where anatomy comes from.")] = GeneratorName.anatomy,
+    labelmaps: Annotated[Path | None, typer.Option(help="Folder of FreeSurfer-style label maps.")] = None,
+    difficulty: Annotated[Difficulty, typer.Option(help="How small the disease's effects are.")] = Difficulty.default,
+    volume: Annotated[Volume | None, typer.Option(help="Grid. Default: 2mm, or 4mm with --store.")] = None,
+    store: Annotated[bool, typer.Option("--store", help="Write a model-ready store, not NIfTI files.")] = False,
+    jobs: Jobs = None,
 ) -> None:
-    """Write a BIDS data set of simulated brains."""
-    from headstart.simulation.cohort import write_cohort
+    """Write simulated brains, as a BIDS data set or as a store."""
+    from headstart.simulation.cohort import write_cohort, write_store
 
-    write_cohort(out, cohort=cohort.value, n=n, seed=seed, sites=sites)
+    grid = volume.value if volume else ("4mm" if store else "2mm")
+    (write_store if store else write_cohort)(
+        out, n=n, jobs=jobs or _cores(), cohort=cohort.value, seed=seed, sites=sites, generator=generator.value,
+        labelmaps=labelmaps, difficulty=difficulty.value, volume=grid)
     typer.echo(f"{n} simulated brains in {out}")
 
 
@@ -101,6 +122,33 @@ def finetune(
     folder = _store_of(bids, store, volume.value, jobs)
     result = run(request, folder, out, jobs=jobs or _cores())
     _show(result, out)
+
+
+@app.command()
+def pretrain(
+    backbone: Annotated[str, typer.Option(help="As for finetune.")],
+    out: Annotated[Path, typer.Option(help="Folder for the start; give it to finetune --upstream.")],
+    source: Annotated[Source, typer.Option(help="What is learnt from.")] = Source.synthetic_mri,
+    budget_samples: Annotated[int, typer.Option(help="Training samples in all.", min=1)] = 20_000,
+    data: Annotated[Path | None, typer.Option(help="A prepared store; needed for real-mri.")] = None,
+    pool: Annotated[int, typer.Option(help="Brains to simulate, where no store is given.", min=20)] = 4000,
+    generator: Annotated[GeneratorName, typer.Option(help="Where their anatomy comes from.")] = GeneratorName.anatomy,
+    labelmaps: Annotated[Path | None, typer.Option(help="Folder of FreeSurfer-style label maps.")] = None,
+    volume: Annotated[Volume, typer.Option(help="Grid.")] = Volume.mm4,
+    learning_rate: Annotated[float, typer.Option(help="Peak rate.")] = 2e-3,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    jobs: Jobs = None,
+) -> None:
+    """Make a start: train a backbone on age, sex and regional volumes. Stopped, the same command goes on."""
+    from headstart.errors import HeadstartError
+    from headstart.pretraining.run import PretrainRequest
+    from headstart.pretraining.run import pretrain as run
+
+    if source is Source.real_mri and data is None:
+        raise HeadstartError("real MRI has to come from somewhere", fix="Give --data STORE (see headstart prepare).")
+    run(PretrainRequest(backbone, budget_samples, data, generator.value, labelmaps, volume.value, pool, learning_rate,
+                        seed), out, jobs=jobs or _cores())
+    typer.echo(f"Start: {out}\nUse it: headstart finetune ... --backbone {backbone} --upstream {out}")
 
 
 @app.command()

@@ -108,7 +108,7 @@ def test_bad_parameters_are_refused_before_anything_is_written(tmp_path, bad):
 
 def test_sites_differ_in_scanner_and_not_in_people():
     one, three = Design(seed=1, sites=1), Design(seed=1, sites=3)
-    assert one.scanner("sim-a") == three.scanner("sim-a") != three.scanner("sim-b")
+    assert one.scanner(one.person(0)) == three.scanner(three.person(0)) != three.scanner(three.person(1))
     assert one.person(5).age == three.person(5).age
 
 

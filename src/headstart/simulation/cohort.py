@@ -55,6 +55,8 @@ class Design:
         sites: number of scanners; people and diagnoses are spread evenly over them.
         generator: ``anatomy``, or ``labelmaps`` with the folder ``labelmaps``.
         difficulty: how large the disease's effects are: ``easy``, ``default`` or ``hard``.
+        purpose: ``cohort`` for studies; ``upstream`` for pre-training: other random streams, other scanners, one for
+            each person.
 
     Raises:
         HeadstartError: a value that does not exist.
@@ -68,6 +70,7 @@ class Design:
     volume: str = "2mm"
     difficulty: str = "default"
     ages: tuple[float, float] | None = None
+    purpose: str = "cohort"
 
     def __post_init__(self) -> None:
         _one_of("cohort", self.cohort, AGES)
@@ -90,16 +93,19 @@ class Design:
     def person(self, index: int) -> Subject:
         """The person with this index: at a site, with a diagnosis."""
         place, turn = index % self.sites, index // self.sites
-        subject = draw_subject(self.seed, index, ages=self.ages or AGES[self.cohort], purpose="cohort")
+        subject = draw_subject(self.seed, index, ages=self.ages or AGES[self.cohort], purpose=self.purpose)
         subject = replace(subject, site=site_name(place))
         if self.cohort not in DISEASES or turn % 2 == 0:
             return subject
         disease = DISEASES[self.cohort]
         return disease.affect(subject, disease.draw_stage(subject.rng("stage")), self.difficulty)
 
-    def scanner(self, site: str) -> Scanner:
-        """The scanner of one site; it does not depend on who is scanned."""
-        return draw_scanner(rng_for(self.seed, ord(site[-1]), "cohort/scanner"), name=site, purpose="cohort")
+    def scanner(self, subject: Subject) -> Scanner:
+        """The scanner of the person's site, whoever else is scanned there; in an upstream, one of the person's own."""
+        if self.purpose == "upstream":
+            return draw_scanner(subject.rng("scanner"), purpose="upstream")
+        place = rng_for(self.seed, ord(subject.site[-1]), "cohort/scanner")
+        return draw_scanner(place, name=subject.site, purpose="cohort")
 
     def make_generator(self) -> Generator:
         if self.labelmaps is not None:
@@ -134,7 +140,7 @@ def scan_person(design: Design, generator: Generator, index: int) -> tuple[torch
     """
     subject = design.person(index)
     shape = generator.shape(subject, design.spec)
-    return acquire(shape, subject, design.scanner(subject.site), design.spec), labels_of(subject, shape, design.spec)
+    return acquire(shape, subject, design.scanner(subject), design.spec), labels_of(subject, shape, design.spec)
 
 
 # --- as a BIDS data set
@@ -282,7 +288,7 @@ def write_store(path: str | Path, *, n: int, jobs: int = 1, progress: bool = Tru
 
 
 def _dataset_name(plan: Design) -> str:
-    return re.sub(r"[^\w.-]+", "-", f"simulated-{plan.cohort}-{plan.generator}-{plan.seed}")
+    return re.sub(r"[^\w.-]+", "-", f"simulated-{plan.cohort}-{plan.generator}-{plan.purpose}-{plan.seed}")
 
 
 def _rows(plan: Design, chunk: Sequence[int]) -> tuple[np.ndarray, list[dict[str, float | str]]]:
