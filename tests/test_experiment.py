@@ -51,7 +51,8 @@ def finished(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_everything_is_written(finished: Path) -> None:
-    assert {p.name for p in finished.iterdir()} >= {"result.json", "split.tsv", "predictions.tsv", "report.html", "model"}
+    written = {p.name for p in finished.iterdir()}
+    assert written >= {"result.json", "split.tsv", "predictions.tsv", "report.html", "model"}
     assert {p.name for p in (finished / "model").iterdir()} == {"model.safetensors", "config.json", "README.md"}
     assert not list(finished.rglob("*.tmp"))
 
@@ -101,8 +102,9 @@ def test_a_second_run_does_nothing(finished: Path, store: Path) -> None:
 
 
 def test_another_experiment_is_refused(finished: Path, store: Path) -> None:
-    with pytest.raises(HeadstartError, match="holds another experiment.*learning_rates"):
-        run(Request(task="brain-age", test_sites=("c",), **{**QUICK, "learning_rates": (0.5,)}), store, finished, jobs=1)
+    other = Request(task="brain-age", test_sites=("c",), **{**QUICK, "learning_rates": (0.5,)})
+    with pytest.raises(HeadstartError, match=r"holds another experiment.*learning_rates"):
+        run(other, store, finished, jobs=1)
 
 
 def test_report_is_written_again(finished: Path) -> None:
@@ -118,8 +120,8 @@ def test_report_of_an_unfinished_run_says_so(tmp_path: Path) -> None:
 
 
 def test_split_is_reused(finished: Path, store: Path, tmp_path: Path) -> None:
-    request = Request(task="brain-age", split=finished / "split.tsv", **{**QUICK, "epochs": 1, "learning_rates": (1e-3,)})
-    run(request, store, tmp_path, jobs=2)
+    quick = {**QUICK, "epochs": 1, "learning_rates": (1e-3,)}
+    run(Request(task="brain-age", split=finished / "split.tsv", **quick), store, tmp_path, jobs=2)
     assert (tmp_path / "split.tsv").read_bytes() == (finished / "split.tsv").read_bytes()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -62,7 +63,7 @@ def pretrain(request: PretrainRequest, out: Path, *, jobs: int) -> Path:
 
 def simulated_pool(request: PretrainRequest, *, jobs: int) -> Path:
     """The store of simulated brains of this request, in the cache; made or completed if need be."""
-    design = {"purpose": "upstream", "cohort": "ageing", "seed": request.seed, "generator": request.generator,
+    design: dict[str, Any] = {"purpose": "upstream", "cohort": "ageing", "seed": request.seed, "generator": request.generator,
               "labelmaps": request.labelmaps, "volume": request.volume}
     path = cache_dir() / "pools" / digest_json([design, request.pool])
     return write_store(path, n=request.pool, jobs=jobs, **design)
