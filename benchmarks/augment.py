@@ -1,12 +1,11 @@
 """Augmentation: affine + elastic + bias field + gamma + blur + noise + flip, against MONAI and TorchIO.
 
 All do the same operations on every scan, with similar ranges, from and to tensors in memory.
-Run: ``python -m benchmarks.augment``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
 
@@ -22,22 +21,25 @@ SCANS = {"4mm": 16, "2mm": 4}
 TARGETS = {"4mm": {"MONAI": 8.0, "TorchIO": 14.0}, "2mm": {"MONAI": 5.0, "TorchIO": 12.0}}
 
 
-def run(repeats: int = 5) -> Iterator[Row]:
+def run(repeats: int = 5) -> list[Row]:
     """One row per grid: seconds a scan."""
-    for volume, count in SCANS.items():
-        scans = brains(volume, count)
-        seeds, limits = sample_seeds(0, 0, range(count)), Augmentation(flip=True)
-        with ProcessPoolExecutor(2) as pool:
-            work: dict[str, Callable[[], object]] = {
-                "headstart": partial(augment, scans, seeds, limits),
-                "MONAI": partial(one_by_one, "MONAI", volume, count),
-                "TorchIO": partial(one_by_one, "TorchIO", volume, count),
-                "MONAI, 2 workers": partial(in_workers, pool, "MONAI", volume, count),
-                "TorchIO, 2 workers": partial(in_workers, pool, "TorchIO", volume, count),
-            }
-            seconds = {name: time / count for name, time in medians(work, repeats).items()}
-        yield Row(f"augmentation of one scan, {volume}", seconds.pop("headstart"), seconds, TARGETS[volume],
-                  f"batches of {count}, {torch.get_num_threads()} threads")
+    return [_row(volume, count, repeats) for volume, count in SCANS.items()]
+
+
+def _row(volume: str, count: int, repeats: int) -> Row:
+    scans = brains(volume, count)
+    seeds, limits = sample_seeds(0, 0, range(count)), Augmentation(flip=True)
+    with ProcessPoolExecutor(2) as pool:
+        work: dict[str, Callable[[], object]] = {
+            "headstart": partial(augment, scans, seeds, limits),
+            "MONAI": partial(one_by_one, "MONAI", volume, count),
+            "TorchIO": partial(one_by_one, "TorchIO", volume, count),
+            "MONAI, 2 workers": partial(in_workers, pool, "MONAI", volume, count),
+            "TorchIO, 2 workers": partial(in_workers, pool, "TorchIO", volume, count),
+        }
+        seconds = {name: time / count for name, time in medians(work, repeats).items()}
+    return Row(f"augmentation of one scan, {volume}", seconds.pop("headstart"), seconds, TARGETS[volume],
+               note=f"batches of {count}, {torch.get_num_threads()} threads")
 
 
 def brains(volume: str, count: int) -> Tensor:
@@ -100,7 +102,3 @@ def torchio(volume: str) -> Callable[[Tensor], object]:
 
 
 PEERS = {"MONAI": monai, "TorchIO": torchio}
-
-if __name__ == "__main__":
-    for row in run():
-        print(row)

@@ -18,6 +18,7 @@ class Row:
         seconds: our median.
         peers: the median of each peer at the same work.
         target: how many times faster than each peer we mean to be, by peer; a peer without one is for comparison.
+        limits: other targets in words, and whether each was met.
         note: how it was measured.
     """
 
@@ -25,6 +26,7 @@ class Row:
     seconds: float
     peers: Mapping[str, float] = field(default_factory=dict)
     target: Mapping[str, float] = field(default_factory=dict)
+    limits: Mapping[str, bool] = field(default_factory=dict)
     note: str = ""
 
     def ratio(self, peer: str) -> float:
@@ -32,14 +34,7 @@ class Row:
 
     @property
     def met(self) -> bool:
-        return all(self.ratio(peer) >= wanted for peer, wanted in self.target.items())
-
-    def __str__(self) -> str:
-        lines = [f"{self.name}: {1000 * self.seconds:.1f} ms" + (f"   ({self.note})" if self.note else "")]
-        for peer, seconds in self.peers.items():
-            wanted = f", target {self.target[peer]:g}×" if peer in self.target else ""
-            lines.append(f"  {peer}: {1000 * seconds:.1f} ms = {self.ratio(peer):.1f}×{wanted}")
-        return "\n".join(lines)
+        return all(self.limits.values()) and all(self.ratio(peer) >= wanted for peer, wanted in self.target.items())
 
 
 def medians(work: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:

@@ -29,7 +29,3 @@ def _row(name: str, paths: list[Path]) -> Row:
     steps = {step: median(timing[step] for timing in timings) for step in timings[0]}
     note = ", ".join(f"{step} {seconds:.2f} s" for step, seconds in steps.items())
     return Row(f"prepare: {name}", median(sum(timing.values()) for timing in timings), note=note)
-
-
-if __name__ == "__main__":
-    print(*run() or ["no scans to time: ../shared/data is absent"], sep="\n")

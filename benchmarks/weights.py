@@ -1,6 +1,4 @@
-"""How long an import takes and how much memory it needs, each in a fresh process.
-
-    python benchmarks/weights.py
+"""How long an import of weights takes and how much memory it needs, each in a fresh process.
 
 Published files are not needed: files with the true key names, shapes and dtypes are written first, from timm,
 torchvision and transformers. EfficientNet-lite0 and deepbet are the real ones, from their packages. Memory is the peak
@@ -15,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from benchmarks.common import Row
 
 VOLUME = "2mm"
 LIMIT_S, LIMIT_TIMES = 5.0, 3.0  # of a ViT-B
@@ -84,19 +84,16 @@ def measure(source: str, backbone: str, recipe: str) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def main() -> int:
-    print(f"{'weights':28} {'seconds':>8} {'size':>10} {'peak':>10} {'peak/size':>10}")
-    missed = False
+def run() -> list[Row]:
+    """One row an import."""
     with tempfile.TemporaryDirectory() as folder:
-        for name, source, backbone, recipe in fixtures(Path(folder)):
-            found = measure(source, backbone, recipe)
-            times = found["memory"] / found["size"]
-            missed |= name.startswith("ViT-B") and (found["seconds"] > LIMIT_S or times > LIMIT_TIMES)
-            size, peak = (found[key] / 2**20 for key in ("size", "memory"))
-            print(f"{name:28} {found['seconds']:8.2f} {size:6.0f} MiB {peak:6.0f} MiB {times:10.2f}", flush=True)
-    print("limits for ViT-B:", f"{LIMIT_S:.0f} s, {LIMIT_TIMES:.0f} times its size:", "missed" if missed else "kept")
-    return int(missed)
+        return [_row(name, measure(*arguments)) for name, *arguments in fixtures(Path(folder))]
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def _row(name: str, found: dict) -> Row:
+    times, limits = found["memory"] / found["size"], {}
+    if name.startswith("ViT-B"):
+        limits = {f"< {LIMIT_S:.0f} s": found["seconds"] < LIMIT_S,
+                  f"peak < {LIMIT_TIMES:.0f} × its size: {times:.2f}": times < LIMIT_TIMES}
+    return Row(f"import: {name}", found["seconds"], limits=limits,
+               note=f"{found['size'] / 2**20:.0f} MiB, peak {found['memory'] / 2**20:.0f} MiB")
