@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,3 +50,28 @@ def chromium() -> str:
 def long() -> bool:
     """True in `make test-long`: the full number of kills, cases and simulations."""
     return LONG
+
+
+@pytest.fixture(scope="session")
+def toy_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """32 brains of three sites whose grey matter darkens with age: what a network can learn in seconds."""
+    from headstart.brains.cohort import Scan
+    from headstart.brains.contract import Contract
+    from headstart.brains.store import StoreWriter, pack
+    from headstart.brains.volumes import template
+
+    path, contract, target = tmp_path_factory.mktemp("toy-store"), Contract(volume="4mm"), template("4mm")
+    rng = np.random.default_rng(0)
+    scans, rows = [], []
+    for i in range(32):
+        age, site = rng.uniform(20, 80), "abc"[i % 3]
+        brain = target.t1 - 0.006 * (age - 50) * target.grey + 0.02 * rng.standard_normal(target.t1.shape)
+        rows.append(pack(np.where(target.brain, brain, 0).astype(np.float32), contract.spec))
+        scans.append(Scan("toy", f"sub-{i:02}", "", Path(f"sub-{i:02}.nii"), site, age_years=float(age),
+                          sex="FM"[i // 3 % 2], subject=f"toy/sub-{i:02}", simulated=True,
+                          columns={"diagnosis": "AD" if age > 50 else "CN", "grey_rel": f"{900 - 3 * age:.1f}"}))
+    scans.append(Scan("toy", "sub-99", "", Path("sub-99.nii"), "a", subject="toy/sub-99", simulated=True))
+    rows.append(rows[0])
+    with StoreWriter(path, contract) as writer:
+        writer.append_many(scans, np.stack(rows))
+    return path

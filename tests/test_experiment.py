@@ -9,10 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from headstart.brains.cohort import Scan
-from headstart.brains.contract import Contract
-from headstart.brains.store import Store, StoreWriter, pack
-from headstart.brains.volumes import template
+from headstart.brains.store import Store
 from headstart.errors import HeadstartError
 from headstart.evaluation.predictions import read_tsv
 from headstart.evaluation.results import read_result
@@ -24,29 +21,9 @@ QUICK = dict(folds=2, seeds=2, epochs=4, learning_rates=(3e-3, 1e-3))
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """32 brains of three sites whose grey matter darkens with age: what a network can learn in seconds."""
-    path, contract, target = tmp_path_factory.mktemp("store"), Contract(volume="4mm"), template("4mm")
-    rng = np.random.default_rng(0)
-    scans, rows = [], []
-    for i in range(32):
-        age, site = rng.uniform(20, 80), "abc"[i % 3]
-        brain = target.t1 - 0.006 * (age - 50) * target.grey + 0.02 * rng.standard_normal(target.t1.shape)
-        rows.append(pack(np.where(target.brain, brain, 0).astype(np.float32), contract.spec))
-        scans.append(Scan("toy", f"sub-{i:02}", "", Path(f"sub-{i:02}.nii"), site, age_years=float(age),
-                          sex="FM"[i // 3 % 2], subject=f"toy/sub-{i:02}", simulated=True,
-                          columns={"diagnosis": "AD" if age > 50 else "CN"}))
-    scans.append(Scan("toy", "sub-99", "", Path("sub-99.nii"), "a", subject="toy/sub-99", simulated=True))
-    rows.append(rows[0])
-    with StoreWriter(path, contract) as writer:
-        writer.append_many(scans, np.stack(rows))
-    return path
-
-
-@pytest.fixture(scope="module")
-def finished(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(toy_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("out")
-    run(Request(task="brain-age", test_sites=("c",), **QUICK), store, out, jobs=2)
+    run(Request(task="brain-age", test_sites=("c",), **QUICK), toy_store, out, jobs=2)
     return out
 
 
@@ -82,9 +59,9 @@ def test_every_scan_is_predicted_once_a_seed(finished: Path) -> None:
         assert {site for site, p in zip(part.site, part.partition, strict=True) if p == "outside"} == {"c"}
 
 
-def test_saved_model_is_the_first_seeds_refit(finished: Path, store: Path) -> None:
+def test_saved_model_is_the_first_seeds_refit(finished: Path, toy_store: Path) -> None:
     model, config = load_model(finished / "model")
-    opened = Store.open(store)
+    opened = Store.open(toy_store)
     table = read_tsv(finished / "predictions.tsv")
     rows = table.select((table.seed == 0) & (table.partition == "outside"))
     where = {stored.scan.participant_id: i for i, stored in enumerate(opened.scans)}
@@ -95,16 +72,16 @@ def test_saved_model_is_the_first_seeds_refit(finished: Path, store: Path) -> No
     assert config.seen == ["toy"]
 
 
-def test_a_second_run_does_nothing(finished: Path, store: Path) -> None:
+def test_a_second_run_does_nothing(finished: Path, toy_store: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file() and p.name != ".lock"}
-    run(Request(task="brain-age", test_sites=("c",), **QUICK), store, finished, jobs=1)
+    run(Request(task="brain-age", test_sites=("c",), **QUICK), toy_store, finished, jobs=1)
     assert before == {p: p.stat().st_mtime_ns for p in before}
 
 
-def test_another_experiment_is_refused(finished: Path, store: Path) -> None:
+def test_another_experiment_is_refused(finished: Path, toy_store: Path) -> None:
     other = Request(task="brain-age", test_sites=("c",), **{**QUICK, "learning_rates": (0.5,)})
     with pytest.raises(HeadstartError, match=r"holds another experiment.*learning_rates"):
-        run(other, store, finished, jobs=1)
+        run(other, toy_store, finished, jobs=1)
 
 
 def test_report_is_written_again(finished: Path) -> None:
@@ -119,15 +96,15 @@ def test_report_of_an_unfinished_run_says_so(tmp_path: Path) -> None:
         write_report(tmp_path)
 
 
-def test_split_is_reused(finished: Path, store: Path, tmp_path: Path) -> None:
+def test_split_is_reused(finished: Path, toy_store: Path, tmp_path: Path) -> None:
     quick = {**QUICK, "epochs": 1, "learning_rates": (1e-3,)}
-    run(Request(task="brain-age", split=finished / "split.tsv", **quick), store, tmp_path, jobs=2)
+    run(Request(task="brain-age", split=finished / "split.tsv", **quick), toy_store, tmp_path, jobs=2)
     assert (tmp_path / "split.tsv").read_bytes() == (finished / "split.tsv").read_bytes()
 
 
-def test_classification_and_leave_one_site_out(store: Path, tmp_path: Path) -> None:
+def test_classification_and_leave_one_site_out(toy_store: Path, tmp_path: Path) -> None:
     quick = {**QUICK, "seeds": 1, "epochs": 2, "learning_rates": (3e-3,)}
-    result = run(Request(task="ad", loso=True, **quick), store, tmp_path, jobs=2)
+    result = run(Request(task="ad", loso=True, **quick), toy_store, tmp_path, jobs=2)
     assert result.outside["auroc"].n == 32  # every scan was once at a site that was left out
     header = (tmp_path / "predictions.tsv").read_text().splitlines()[0].split("\t")
     assert header == ["dataset", "participant_id", "session", "site", "seed", "partition", "truth", "prediction",
@@ -142,9 +119,9 @@ def test_classification_and_leave_one_site_out(store: Path, tmp_path: Path) -> N
     (dict(task="brain-age", backbone="vit-huge"), "vit-huge"),
     (dict(task="brain-age", upstream="imagenot"), "imagenot"),
 ])
-def test_bad_requests_say_what_to_do(store: Path, tmp_path: Path, request_: dict, says: str) -> None:
+def test_bad_requests_say_what_to_do(toy_store: Path, tmp_path: Path, request_: dict, says: str) -> None:
     with pytest.raises(HeadstartError, match=says):
-        run(Request(**QUICK, **request_), store, tmp_path, jobs=1)
+        run(Request(**QUICK, **request_), toy_store, tmp_path, jobs=1)
 
 
 def test_refit_follows_the_folds() -> None:

@@ -26,10 +26,12 @@ class Pool:
     """The scans of a store with every target that its table holds; training reads it as its examples.
 
     Attributes:
-        targets: (n, len(TARGETS)) float64, NaN where a scan has no such label.
+        names: those of ``TARGETS`` that vary in this store.
+        targets: (n, len(names)) float64, NaN where a scan has no such label.
     """
 
     store: Store
+    names: tuple[str, ...]
     targets: np.ndarray
 
     def volumes(self, indices: np.ndarray) -> Tensor:
@@ -45,10 +47,11 @@ class Pool:
         """
         store = Store.open(path)
         targets = np.array([_targets(stored.scan) for stored in store.scans], np.float64).reshape(-1, len(TARGETS))
-        if not np.isfinite(targets).any():
+        varies = [len(np.unique(column[np.isfinite(column)])) > 1 for column in targets.T]
+        if not any(varies):
             raise HeadstartError("has no scan with age, sex or regional volumes", path=path,
                                  fix="Pre-train on a store of simulated brains: headstart simulate --store.")
-        return cls(store, targets)
+        return cls(store, tuple(np.array(TARGETS)[varies].tolist()), targets[:, varies])
 
 
 def _targets(scan: Scan) -> list[float]:
