@@ -82,3 +82,8 @@ def test_help_imports_nothing_heavy() -> None:
             f"print(sorted({heavy!r} & set(sys.modules)), file=sys.stderr)")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
+
+
+def test_readme_has_a_line_for_every_file() -> None:
+    done = subprocess.run([sys.executable, str(SOURCE.parents[1] / "scripts" / "source-tree"), "--check"], check=False)
+    assert done.returncode == 0, "run scripts/source-tree"

@@ -1,0 +1,1 @@
+"""Scans and their preparation: from BIDS folders to a store, and splits that cannot leak."""

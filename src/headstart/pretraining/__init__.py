@@ -1,0 +1,1 @@
+"""Making upstreams: what is learnt before the task at hand."""

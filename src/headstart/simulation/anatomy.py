@@ -37,6 +37,7 @@ from headstart.simulation.base import GREY, TISSUES, WHITE, Shape, Subject
 from headstart.simulation.fields import kept_voxels, sample, smooth_field
 from headstart.simulation.morph import (
     TEMPLATE_INTRACRANIAL_ML,
+    Chance,
     Response,
     measure_response,
     pushed,
@@ -47,6 +48,7 @@ from headstart.simulation.morph import (
 from headstart.simulation.regions import DEEP, LATERAL_VENTRICLE, TEMPORO_PARIETAL, Ellipsoid, label_regions, radius
 
 BANK_VERSION = 1
+CHANCE = Chance(warp_mm=((45.0, 2.2), (22.0, 1.3), (12.0, 0.5)), tilt_degrees=2.0, shift_mm=1.5, stretch=0.025)
 FIXED = ("lateral_ventricles", "third_ventricle", "hippocampus", "amygdala", "thalamus", "putamen", "caudate",
          "pallidum", "cerebellum_grey", "cerebellum_white", "brainstem", "nigra")
 COLUMNS = (*FIXED, "entorhinal", "temporo_parietal", "depth_mm", "phase", "fold")
@@ -70,7 +72,7 @@ class AnatomyGenerator:
     def shape(self, subject: Subject, spec: VolumeSpec) -> Shape:
         """Tissue of one subject; see ``base.Shape``."""
         average, rng = load_average(spec), subject.rng("shape")
-        points, _ = warped(rng, spec)
+        points, _ = warped(rng, spec, CHANCE)
         unit = unit_pushes(average.pushes, points)
         moved = points - pushed(unit, _amounts(average, subject, spec, points, unit))
         columns = dict(zip(COLUMNS, sample(average.bank, BANK_GRID, moved).T.contiguous()))

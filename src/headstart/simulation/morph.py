@@ -16,8 +16,21 @@ from headstart.simulation.fields import kept_world, sample, smooth_field
 
 TEMPLATE_INTRACRANIAL_ML = 1880.0  # the template's own brain mask with its fluid
 PUSH_LEVELS_MM = (-5.0, -2.5, 0.0, 2.5, 5.0, 8.0)
-WARP_MM = ((45.0, 2.2), (22.0, 1.3), (12.0, 0.5))  # distance of the knots, standard deviation of the displacement
-TILT_DEGREES, SHIFT_MM, STRETCH = 2.0, 1.5, 0.025  # standard deviations of what an affine registration leaves
+
+
+@dataclass(frozen=True)
+class Chance:
+    """How far shapes differ by chance; all but the knots are standard deviations.
+
+    Attributes:
+        warp_mm: (distance of the knots, displacement) of each smooth field.
+        tilt_degrees, shift_mm, stretch: what an affine registration leaves.
+    """
+
+    warp_mm: tuple[tuple[float, float], ...]
+    tilt_degrees: float
+    shift_mm: float
+    stretch: float
 
 
 def target_ml(subject: Subject, structure: str) -> float:
@@ -86,19 +99,19 @@ def pushed(unit: torch.Tensor, amounts_mm: np.ndarray) -> torch.Tensor:
     return torch.einsum("nkc,k->nc", unit, torch.from_numpy(amounts_mm).float())
 
 
-def warped(rng: np.random.Generator, spec: VolumeSpec) -> tuple[torch.Tensor, float]:
+def warped(rng: np.random.Generator, spec: VolumeSpec, chance: Chance) -> tuple[torch.Tensor, float]:
     """A subject's shape by chance: mirrored or not, misregistered a little, warped smoothly.
 
     Returns:
         (n, 3) mm, where each kept voxel looks in the bank; and how much smaller that makes every volume.
     """
-    linear = np.eye(3) + STRETCH * rng.standard_normal((3, 3)) * (0.4 + 0.6 * np.eye(3))
-    linear = _rotation(np.deg2rad(TILT_DEGREES) * rng.standard_normal(3)) @ linear
+    linear = np.eye(3) + chance.stretch * rng.standard_normal((3, 3)) * (0.4 + 0.6 * np.eye(3))
+    linear = _rotation(np.deg2rad(chance.tilt_degrees) * rng.standard_normal(3)) @ linear
     if rng.random() < 0.5:
         linear = linear @ np.diag([-1.0, 1.0, 1.0])
     moved = kept_world(spec) @ torch.from_numpy(linear.T).float()
-    moved = moved + torch.from_numpy(SHIFT_MM * rng.standard_normal(3)).float()
-    for knots_mm, sd_mm in WARP_MM:
+    moved = moved + torch.from_numpy(chance.shift_mm * rng.standard_normal(3)).float()
+    for knots_mm, sd_mm in chance.warp_mm:
         moved = moved + sd_mm * smooth_field(rng, spec, knots_mm, 3)
     return moved, abs(float(np.linalg.det(linear)))
 

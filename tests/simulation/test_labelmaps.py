@@ -1,0 +1,70 @@
+"""Brains from real label maps: volumes are set, labels true, and a subject is the same whoever is beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from headstart.brains.volumes import volume_spec
+from headstart.errors import HeadstartError
+from headstart.simulation.base import draw_subject
+from headstart.simulation.generate import generate
+from headstart.simulation.labelmaps import LabelMapGenerator, target_ml
+
+SPEC = volume_spec("4mm")
+
+
+@pytest.fixture(scope="module")
+def generator(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> LabelMapGenerator:
+    """One real anatomy: aligning it to the template takes half a minute, once."""
+    folder = tmp_path_factory.mktemp("maps")
+    (folder / "one.nii.gz").symlink_to(real_data / "synthseg_label_maps" / "training_seg_03.nii.gz")
+    return LabelMapGenerator(folder)
+
+
+@pytest.fixture(scope="module")
+def brains(generator: LabelMapGenerator):
+    return generate(generator, 0, range(12), SPEC)
+
+
+def test_a_subject_does_not_depend_on_the_batch(generator: LabelMapGenerator, brains) -> None:
+    again = generate(generator, 0, [7, 3], SPEC)
+    assert torch.equal(again.volumes, brains.volumes[[7, 3]])
+    assert again.labels["hippocampus_rel"].tolist() == brains.labels["hippocampus_rel"][[7, 3]].tolist()
+
+
+@pytest.mark.parametrize(("structure", "tolerance"),
+                         [("grey", 0.03), ("lateral_ventricles", 0.15), ("hippocampus", 0.1)])
+def test_volumes_are_those_that_were_asked_for(brains, structure: str, tolerance: float) -> None:
+    wanted = np.array([target_ml(draw_subject(0, i), structure) for i in range(12)])
+    error = brains.labels[f"{structure}_rel"] / wanted - 1
+    assert np.median(np.abs(error)) < tolerance
+
+
+def test_images_look_prepared(brains) -> None:
+    for volume in brains.volumes[:, 0]:
+        inside = volume[volume != 0]
+        assert 24_000 < len(inside) < 39_000
+        assert -0.5 <= inside.min() <= inside.max() <= 2
+        assert 0.3 < inside.median() < 0.9  # between grey matter at 0.5 and white matter at 1
+
+
+def test_ventricles_of_the_image_follow_their_label(brains) -> None:
+    x, y, z = (slice(15, 25), slice(18, 34), slice(18, 26))  # around the lateral ventricles
+    dark = (brains.volumes[:, 0, x, y, z] < 0.25).flatten(1).sum(1).numpy()
+    assert np.corrcoef(dark, brains.labels["lateral_ventricles_rel"])[0, 1] > 0.8
+
+
+def test_a_folder_without_label_maps_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(HeadstartError, match=r"holds no label maps.*FreeSurfer or SynthSeg"):
+        LabelMapGenerator(tmp_path)
+
+
+def test_an_image_is_not_a_label_map(real_data: Path, tmp_path: Path) -> None:
+    scan = next((real_data / "ixi10").rglob("*_T1w.nii.gz"))
+    (tmp_path / "scan.nii.gz").symlink_to(scan)
+    with pytest.raises(HeadstartError, match="no FreeSurfer cortex and white matter"):
+        generate(LabelMapGenerator(tmp_path), 0, [0], SPEC)
