@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from benchmarks.common import Row, medians
 from headstart.backbones import build_model
+from headstart.backbones.base import Backbone, parameters_of
+from headstart.backbones.model import BrainModel
 from headstart.brains.volumes import volume_spec
 from headstart.training.optimisation import build_optimizer
 from headstart.training.plan import TrainingPlan
@@ -16,27 +18,31 @@ from headstart.training.plan import TrainingPlan
 BATCH, SPEC = 8, volume_spec("3mm")
 
 
-class MonaiModel(nn.Module):
-    """MONAI's ViT, its tokens averaged, with a linear head."""
+class MonaiViT(Backbone):
+    """MONAI's ViT of the size of ``vit-tiny``, its tokens averaged."""
+
+    num_features = 192
 
     def __init__(self) -> None:
         super().__init__()
         from monai.networks.nets import ViT
 
         self.vit = ViT(1, SPEC.shape, 8, hidden_size=192, mlp_dim=768, num_layers=12, num_heads=3)
-        self.head = nn.Linear(192, 1)
 
-    def forward(self, volumes: Tensor) -> Tensor:
-        return self.head(self.vit(volumes)[0].mean(1))
+    def forward_features(self, volumes: Tensor) -> Tensor:
+        return self.vit(volumes)[0].mean(1)
+
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        return [parameters_of(self.vit)]
 
 
 def run(repeats: int = 7) -> list[Row]:
     """One row: seconds a step of eight scans."""
     volumes = torch.rand(BATCH, 1, *SPEC.shape)
-    ours, theirs = build_model("vit-tiny", SPEC, 1), MonaiModel()
+    ours, theirs = build_model("vit-tiny", SPEC, 1), BrainModel(MonaiViT(), 1)
     work = {
         "headstart": step(ours, build_optimizer(ours, TrainingPlan()), volumes),
-        "MONAI": step(theirs, torch.optim.AdamW(theirs.parameters(), lr=3e-4, fused=True), volumes),
+        "MONAI": step(theirs, build_optimizer(theirs, TrainingPlan()), volumes),
     }
     seconds = medians(work, repeats)
     return [Row("ViT-Tiny/8 training step, 3 mm", seconds["headstart"], {"MONAI": seconds["MONAI"]}, {"MONAI": 4.0},
