@@ -50,10 +50,10 @@ def summary_table(result: Result) -> Table:
     metrics = _shown(result)
     partitions = [name for name in ("inside", "outside") if getattr(result, name)]
     table = Table(title=_title(result), caption=_caption(result), caption_justify="left", title_justify="left")
-    table.add_column("", min_width=14)
+    table.add_column("", min_width=12)
     for partition in partitions:
         for metric in metrics:
-            table.add_column(f"{partition}\n{metric.label}", justify="right", min_width=12)
+            table.add_column(f"{partition}\n{metric.label}", justify="right", min_width=11)
     rows = [(model_name(result), result, "bold"), *((floor.title, floor, "") for floor in result.floors.values())]
     for name, scores, style in rows:
         cells = [_cell(getattr(scores, partition).get(metric.name), metric)
