@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import shutil
 import signal
@@ -138,14 +137,18 @@ def test_a_full_disk_while_preparing(tmp_path: Path) -> None:
             "Free some disk space", preexec=little_room)
 
 
+AS_NOBODY = """
+import os
+import headstart.experiment
+from headstart.cli import main
+if os.getuid() == 0:  # root ignores permissions; afterwards the interpreter's own files may be out of reach
+    os.setuid(65534)
+main()
+"""
+
+
 def test_no_permission_to_write(store: Path, tmp_path: Path) -> None:
     (locked := tmp_path / "locked").mkdir(mode=0o555)
-
-    def nobody() -> None:
-        if os.getuid() == 0:  # root ignores permissions
-            os.setuid(65534)
-
-    for folder in (tmp_path, *tmp_path.parents, store, store.parent):
-        if folder.owner() == os.environ.get("USER", "root") and folder != Path("/"):
-            folder.chmod(folder.stat().st_mode | 0o055)
-    refused(finetune(store, locked / "out"), str(locked / "out"), "cannot be written", preexec=nobody)
+    command = finetune(store, locked / "out")
+    refused([sys.executable, "-c", AS_NOBODY, *command[len(HEADSTART):]], str(locked / "out"),
+            "cannot be written (Permission denied)")

@@ -9,14 +9,18 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
+from multiprocessing import connection
 from typing import Any
 
-from headstart.errors import HeadstartError
+from headstart.errors import HeadstartError, Stopped
 from headstart.processes import end_with_parent, spawning, stop_signals
+
+GRACE_SECONDS = 20.0  # to save in, when told to stop; clusters usually give 30
 
 
 class Workers:
@@ -41,7 +45,7 @@ class Workers:
         with self._stack:
             if self._pool is not None:
                 if kind is not None:
-                    self._tell(signal.SIGTERM)
+                    self._end()
                 self._pool.shutdown(wait=True, cancel_futures=True)
 
     def run(self, function: Callable[..., Any], calls: Iterable[tuple]) -> Iterator[Any]:
@@ -66,7 +70,16 @@ class Workers:
             if self._pool is None:
                 context = multiprocessing.get_context("spawn")
                 self._pool = ProcessPoolExecutor(self._jobs, mp_context=context, initializer=_begin)
-            return {self._pool.submit(function, *call) for call in calls}
+            return {self._pool.submit(_call, function, *call) for call in calls}
+
+    def _end(self) -> None:
+        """Let the processes save; one that waits for a lock that another took to its grave would wait for ever."""
+        processes = dict(getattr(self._pool, "_processes", None) or {})
+        self._tell(signal.SIGTERM)
+        ends = time.monotonic() + GRACE_SECONDS
+        for process in processes.values():
+            connection.wait([process.sentinel], max(0.0, ends - time.monotonic()))
+        self._tell(signal.SIGKILL)
 
     def _tell(self, number: signal.Signals) -> None:
         """Pass a signal on: a scheduler may have told only the process that it started."""
@@ -83,6 +96,14 @@ def _result(future: Future) -> Any:
             "a worker process ended without a word (killed, or out of memory)",
             fix="Finished parts are kept: run the same command again, with fewer --jobs if memory is short.",
         ) from error
+
+
+def _call(function: Callable[..., Any], *arguments: Any) -> Any:
+    """In a worker: after a stop there is no next call to wait for."""
+    try:
+        return function(*arguments)
+    except Stopped:
+        os._exit(1)
 
 
 def _begin() -> None:

@@ -20,6 +20,7 @@ from headstart.experiment.data import Data
 from headstart.experiment.value import Experiment
 from headstart.files import read_json, write_json
 from headstart.training import Classification, History, Objective, Regression, TrainingPlan, fit, predict
+from headstart.training.checkpoint import save_tensors
 from headstart.upstreams import load_into
 
 Outcome = dict[str, Any]  # a cell's JSON: choices, curve, outputs for validation and test scans
@@ -58,8 +59,7 @@ class Trainer:
             plan = self._plan(rate).model_copy(update={"stop_after": epochs})
             model, history, receipt = self._fit(cell, plan, scratch / "refit")
             if keep is not None:
-                keep.parent.mkdir(parents=True, exist_ok=True)
-                torch.save(model.state_dict(), keep)
+                save_tensors(keep, model.state_dict())
             return self._outcome(cell, model, history, rate=rate, search=[], receipt=receipt)
 
         return self._once(cell, work)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,15 @@ NAME = "training.pt"
 
 def save_checkpoint(folder: Path, fingerprint: str, state: dict[str, Any]) -> None:
     """Write ``state`` (tensors, numbers, text, lists, dicts) to ``folder`` atomically."""
-    with atomic_write(folder / NAME, "wb") as file:
-        torch.save({"fingerprint": fingerprint, **state}, file)
+    save_tensors(folder / NAME, {"fingerprint": fingerprint, **state})
+
+
+def save_tensors(path: Path, value: Any) -> None:
+    """``torch.save`` that leaves the whole file or none, and reports a full disk as what it is."""
+    buffer = io.BytesIO()  # torch wraps a file's errors into its own, without words
+    torch.save(value, buffer)
+    with atomic_write(path, "wb") as file:
+        file.write(buffer.getbuffer())
 
 
 def load_checkpoint(folder: Path, fingerprint: str) -> dict[str, Any] | None:
