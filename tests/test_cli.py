@@ -35,7 +35,7 @@ def refused(command: list[str], *words: str, code: int = 1, preexec: Callable[[]
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
-    (["--target", "iq", "--task", ""], ["'iq'", "age, sex"]),
+    (["--target", "iq", "--task", ""], ["'iq'", "age, group, same, sex, site"]),
     (["--task", "headache"], ["unknown task 'headache'", "brain-age, ad, pd, sex"]),
     (["--task", "ad"], ["diagnosis"]),
     (["--backbone", "vit-giant"], ["vit-giant", "vit-tiny", "cnn-small"]),
