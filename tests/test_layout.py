@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "training": {"brains", "backbones"},
     "upstreams": {"brains", "adaptation", "backbones"},
     "modelfolder": {"brains", "backbones", "tasks"},
+    "weights_commands": {"upstreams", "adaptation", "backbones", "brains", "environment", "modelfolder"},
     "execution": set(),
     "report": {"brains", "evaluation"},
     "pretraining": {"brains", "simulation", "backbones", "training", "upstreams", "modelfolder", "environment",
@@ -34,7 +35,7 @@ MAY_IMPORT = {
                    "report", "environment"},
     "prediction": {"brains", "backbones", "tasks", "training", "modelfolder", "environment"},
     "cli": {"brains", "simulation", "tasks", "experiment", "prediction", "pretraining", "upstreams", "evaluation",
-            "report", "modelfolder"},
+            "report", "modelfolder", "weights_commands"},
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 

@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from headstart.weights_commands import app as weights
+
 app = typer.Typer(name="headstart", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   help="Transfer learning for 3D brain MRI: give your model a head start, and prove that it helped.")
 
@@ -18,6 +20,9 @@ CANNOT_RUN = 1  # the request or its input is wrong: the message says what to do
 STOPPED = 75  # EX_TEMPFAIL: stopped on a signal with everything saved; the same command goes on
 INTERRUPTED = 130  # by Ctrl-C
 SET_ASIDE = 10  # + the number of scans that could not be prepared (at most 90)
+
+
+app.add_typer(weights, name="weights")
 
 
 class Volume(StrEnum):
@@ -102,7 +107,9 @@ def finetune(
     loso: Annotated[bool, typer.Option("--loso", help="Leave each site out in turn.")] = False,
     backbone: Annotated[str, typer.Option(help="vit-mini, vit-tiny, vit-small, vit-base, cnn-small, densenet121, "
                                                "resnet18.")] = "cnn-small",
-    upstream: Annotated[str, typer.Option(help="Where the weights start from.")] = "scratch",
+    upstream: Annotated[str, typer.Option(help="Where the weights start from: see `headstart weights list`, or a "
+                                               "folder of pretrain, finetune or weights import.")] = "scratch",
+    accept_licence: Annotated[bool, typer.Option(help="Accept a non-commercial licence.")] = False,
     volume: Annotated[Volume, typer.Option(help="Grid, when BIDS folders are given.")] = Volume.mm4,
     seeds: Annotated[int, typer.Option(help="Repeats, each with its own folds and initial weights.", min=1)] = 3,
     folds: Annotated[int, typer.Option(help="Folds of the cross-validation.", min=2)] = 5,
@@ -116,8 +123,8 @@ def finetune(
 
     request = Request(
         target=target, task=task, positive=positive, train_sites=_names(train_sites), test_sites=_names(test_sites),
-        loso=loso, backbone=backbone, upstream=upstream, seeds=seeds, folds=folds, epochs=epochs,
-        learning_rates=_numbers(learning_rates), split=split,
+        loso=loso, backbone=backbone, upstream=upstream, accept_licence=accept_licence, seeds=seeds, folds=folds,
+        epochs=epochs, learning_rates=_numbers(learning_rates), split=split,
     )
     folder = _store_of(bids, store, volume.value, jobs)
     result = run(request, folder, out, jobs=jobs or _cores())
@@ -174,6 +181,8 @@ def _show(result, out: Path) -> None:
     from headstart.evaluation.summary import summary_table
 
     Console().print(summary_table(result))
+    for warning in result.warnings:
+        typer.echo(f"warning: {warning}", err=True)
     typer.echo(f"Result: {out / 'result.json'}\nModel:  {out / 'model'}\nReport: {out / 'report.html'}")
 
 

@@ -23,7 +23,7 @@ class ModelConfig(BaseModel):
 
     Attributes:
         contract: preprocessing that a scan must have gone through; inference runs it or refuses.
-        seen: data sets (and upstream cohorts) whose scans shaped the weights: the overlap ledger.
+        seen: data sets (and upstream cohorts) whose scans shaped the weights: the overlap ledger; None: not known.
         scores: the honest estimate made when the model was trained, by partition and metric.
     """
 
@@ -35,7 +35,7 @@ class ModelConfig(BaseModel):
     task: Task | None = None
     contract: Contract
     upstream: str = "scratch"
-    seen: list[str] = Field(default_factory=list)
+    seen: list[str] | None = Field(default_factory=list)
     simulated: bool = False
     made_with: dict[str, Any] = Field(default_factory=dict)
     scores: dict[str, dict[str, Any]] = Field(default_factory=dict)

@@ -33,9 +33,15 @@ def model_card(config: ModelConfig, result: Result, n_scans: int, n_subjects: in
     return _CARD.format(
         task=task.name, backbone=config.backbone, upstream=config.upstream, column=task.column,
         unit=f" ({task.unit})" if task.unit else "", contract=config.contract.digest,
-        seen=", ".join(config.seen), n=n_scans, subjects=n_subjects,
+        seen=_seen(config), n=n_scans, subjects=n_subjects,
         simulated=". **Simulated brains**, not patients" if config.simulated else "",
         version=config.made_with.get("headstart", "?"), scores=_scores(config))
+
+
+def _seen(config: ModelConfig) -> str:
+    if config.seen is None:
+        return "scans that the upstream's publisher does not name, then this cohort"
+    return ", ".join(config.seen)
 
 
 def _scores(config: ModelConfig) -> str:

@@ -89,7 +89,8 @@ class Trainer:
             torch.manual_seed(seed)
             spec = self.data.store.spec
             model = BrainModel(build_backbone(self.experiment.backbone, spec), self.experiment.task.num_outputs)
-        report = load_into(self.experiment.upstream, model.backbone, self.experiment.backbone, spec)
+        report = load_into(self.experiment.upstream, model.backbone, self.experiment.backbone, spec,
+                           accept_licence=self.experiment.accept_licence)
         return model, report.to_json()
 
     def _objective(self) -> Objective:

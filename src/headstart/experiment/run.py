@@ -29,7 +29,7 @@ from headstart.files import one_writer
 from headstart.modelfolder import ModelConfig, save_model
 from headstart.report import render
 from headstart.training import TrainingPlan
-from headstart.upstreams import seen_by
+from headstart.upstreams import identity, overlaps, seen_by
 
 RESULT, PREDICTIONS, SPLIT, REPORT, CELLS, MODEL = (
     "result.json", "predictions.tsv", "split.tsv", "report.html", "cells", "model")
@@ -83,7 +83,9 @@ def opened(job: Job) -> tuple[Data, Split, Experiment]:
     plan = TrainingPlan(max_epochs=request.epochs)
     return data, split, Experiment(
         task=data.task, contract=data.store.contract.digest, scans=data.digest, split=split.digest,
-        backbone=request.backbone, upstream=request.upstream, learning_rates=request.learning_rates, plan=plan)
+        backbone=request.backbone, upstream=request.upstream, accept_licence=request.accept_licence,
+        weights=identity(request.upstream, request.backbone, data.store.spec),
+        learning_rates=request.learning_rates, plan=plan)
 
 
 def _train(job: Job, split: Split, workers: Workers) -> dict[tuple[int, str], Outcome]:
@@ -142,13 +144,19 @@ def _conclude(data: Data, split: Split, experiment: Experiment, outcomes: dict[t
         scans=data.scans, predictions=predictions, floors=floors,
         validation=_validation(data, split, outcomes), contract=data.store.contract.model_dump(mode="json"),
         environment=environment(), receipt=next(iter(outcomes.values()))["receipt"],
-        training=[outcomes[key] for key in sorted(outcomes)], notes=data.notes,
+        training=[outcomes[key] for key in sorted(outcomes)], notes=data.notes, warnings=_overlaps(data, experiment),
         simulated=any(scan.simulated for scan in data.scans))
     predictions.write_tsv(out / PREDICTIONS)
     _save(data, split, experiment, result, out)
     write_result(out / RESULT, result)
     _render(out)
     return result
+
+
+def _overlaps(data: Data, experiment: Experiment) -> tuple[str, ...]:
+    """Loud words on every data set or site that the upstream has seen, or may have."""
+    names = {scan.dataset for scan in data.scans} | {scan.site for scan in data.scans}
+    return tuple(f"Overlap: {overlap}." for overlap in overlaps(seen_by(experiment.upstream), names))
 
 
 def _collect(data: Data, parts: Sequence[tuple[Cell, np.ndarray, list]]) -> Predictions:
@@ -170,13 +178,13 @@ def _validation(data: Data, split: Split, outcomes: dict[tuple[int, str], Outcom
 def _save(data: Data, split: Split, experiment: Experiment, result: Result, out: Path) -> None:
     """The first seed's refit as a model folder."""
     refit = split.cell(split.seeds[0], REFIT)
-    trained_on = [data.scans[i] for i in refit.train]
+    trained_on, before = [data.scans[i] for i in refit.train], seen_by(experiment.upstream)
     model = BrainModel(build_backbone(experiment.backbone, data.store.spec), data.task.num_outputs)
     model.load_state_dict(torch.load(out / CELLS / KEPT_WEIGHTS, weights_only=True))
     config = ModelConfig(
         backbone=experiment.backbone, num_outputs=data.task.num_outputs, task=data.task,
         contract=data.store.contract, upstream=experiment.upstream,
-        seen=sorted({scan.dataset for scan in trained_on} | set(seen_by(experiment.upstream) or ())),
+        seen=None if before is None else sorted({scan.dataset for scan in trained_on} | set(before)),
         simulated=any(scan.simulated for scan in trained_on), made_with=environment(),
         scores={part: scores for part, scores in result.model_dump(mode="json", include={"inside", "outside"}).items()
                 if scores})

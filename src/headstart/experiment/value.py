@@ -28,6 +28,7 @@ class Request:
     loso: bool = False
     backbone: str = "cnn-small"
     upstream: str = "scratch"
+    accept_licence: bool = False
     seeds: int = 3
     folds: int = 5
     epochs: int = 60
@@ -42,6 +43,7 @@ class Experiment(BaseModel):
         contract: digest of the preprocessing contract.
         scans: digest of the scans' keys, subjects, sites, targets and prepared voxels.
         split: digest of the split.
+        weights: what stands for the upstream's file: its published name, or a digest of its content.
         learning_rates: searched in every fold on its validation part.
         plan: the rest of the training's choices.
     """
@@ -55,6 +57,8 @@ class Experiment(BaseModel):
     split: str
     backbone: str
     upstream: str
+    weights: str
+    accept_licence: bool
     learning_rates: tuple[float, ...]
     plan: TrainingPlan
 
