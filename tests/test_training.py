@@ -19,7 +19,7 @@ import torch
 from headstart.backbones import build_model
 from headstart.brains.volumes import VOLUMES, template
 from headstart.errors import HeadstartError
-from headstart.training import Classification, Preempted, Regression, TrainingPlan, encode, fit, predict
+from headstart.training import Classification, Preempted, Regression, TrainingPlan, fit, predict
 from headstart.training.batches import Batch, epoch_batches, prefetched
 from headstart.training.checkpoint import NAME
 from headstart.training.optimisation import build_optimizer, rate_factor
@@ -163,31 +163,6 @@ def test_a_loss_that_is_not_finite_says_what_to_do() -> None:
 
     with pytest.raises(HeadstartError, match=r"diverged.*learning rate"):
         run_fit(examples=Broken())
-
-
-# ---------------------------------------------------------------- probe
-
-
-def test_probe_trains_the_head_alone_on_features_computed_once() -> None:
-    class Counting(Blobs):
-        read = 0
-
-        def volumes(self, indices):
-            self.read += len(indices)
-            return super().volumes(indices)
-
-    model, examples = build_model("vit-mini", VOLUMES["4mm"], 1), Counting()
-    before = {key: value.clone() for key, value in model.backbone.state_dict().items()}
-    order = np.random.default_rng(0).permutation(30)
-    run_fit(net=model, examples=examples, split=(order[:22], order[22:]), mode="probe", max_epochs=40,
-            learning_rate=1e-2, patience=40)
-    assert same(before, model.backbone.state_dict())
-    assert examples.read == 30
-    predicted = predict(model, examples, order)[:, 0]
-    assert np.corrcoef(predicted, examples.targets[order])[0, 1] > 0.95
-    features = torch.from_numpy(encode(model, examples, order[:2]))
-    torch.testing.assert_close(model.forward_head(features)[:, 0].detach(), torch.from_numpy(predicted[:2]),
-                               atol=1e-3, rtol=1e-4)
 
 
 # ---------------------------------------------------------------- resuming

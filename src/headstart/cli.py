@@ -41,6 +41,10 @@ class Difficulty(StrEnum):
     easy, default, hard = "easy", "default", "hard"
 
 
+class Mode(StrEnum):
+    full, frozen, lora, probe, knn = "full", "frozen", "lora", "probe", "knn"
+
+
 class Source(StrEnum):
     synthetic_mri, real_mri = "synthetic-mri", "real-mri"
 
@@ -114,6 +118,11 @@ def finetune(
     seeds: Annotated[int, typer.Option(help="Repeats, each with its own folds and initial weights.", min=1)] = 3,
     folds: Annotated[int, typer.Option(help="Folds of the cross-validation.", min=2)] = 5,
     epochs: Annotated[int, typer.Option(help="At most; early stopping usually ends before.", min=1)] = 60,
+    mode: Annotated[Mode, typer.Option(help="What learns: everything; the head (frozen); the head and low-rank changes "
+                                            "of a vit's attention (lora); or, at once and without epochs, a linear "
+                                            "probe or the nearest neighbours (no model is kept).")] = Mode.full,
+    layer_decay: Annotated[float, typer.Option(help="Factor on the learning rate for each layer further from the "
+                                                    "output; 0.65 to 0.9 is usual.", min=0.01, max=1)] = 1.0,
     learning_rates: Annotated[str, typer.Option(help="Each fold's validation part chooses.")] = "0.001,0.0003",
     split: Annotated[Path | None, typer.Option(help="A split.tsv to reuse.")] = None,
     jobs: Jobs = None,
@@ -124,7 +133,7 @@ def finetune(
     request = Request(
         target=target, task=task, positive=positive, train_sites=_names(train_sites), test_sites=_names(test_sites),
         loso=loso, backbone=backbone, upstream=upstream, accept_licence=accept_licence, seeds=seeds, folds=folds,
-        epochs=epochs, learning_rates=_numbers(learning_rates), split=split,
+        epochs=epochs, mode=mode.value, layer_decay=layer_decay, learning_rates=_numbers(learning_rates), split=split,
     )
     folder = _store_of(bids, store, volume.value, jobs)
     result = run(request, folder, out, jobs=jobs or _cores())
@@ -183,7 +192,9 @@ def _show(result, out: Path) -> None:
     Console().print(summary_table(result))
     for warning in result.warnings:
         typer.echo(f"warning: {warning}", err=True)
-    typer.echo(f"Result: {out / 'result.json'}\nModel:  {out / 'model'}\nReport: {out / 'report.html'}")
+    for name, path in (("Result: ", "result.json"), ("Model:  ", "model"), ("Report: ", "report.html")):
+        if (out / path).exists():
+            typer.echo(f"{name}{out / path}")
 
 
 def _say_notes(notes) -> None:

@@ -15,9 +15,11 @@ ALPHA = round(1 - LEVEL, 3)
 
 
 def model_name(result: Result) -> str:
-    """The model in a few words, e.g. ``vit-mini from synthetic-mri``."""
+    """The model in a few words, e.g. ``vit-mini from synthetic-mri`` or ``vit-small from dinov2-small (probe)``."""
     backbone, upstream = result.experiment.get("backbone", "model"), result.experiment.get("upstream")
-    return f"{backbone} from {upstream}" if upstream else str(backbone)
+    mode = result.experiment.get("plan", {}).get("mode", "full")
+    name = f"{backbone} from {upstream}" if upstream else str(backbone)
+    return name if mode == "full" else f"{name} ({mode})"
 
 
 def verdict(comparison: Comparison) -> str:

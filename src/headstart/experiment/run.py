@@ -80,12 +80,12 @@ def opened(job: Job) -> tuple[Data, Split, Experiment]:
         data.scans, data.targets, seeds=range(request.seeds), folds=request.folds,
         train_sites=request.train_sites or None, test_sites=request.test_sites, loso=request.loso,
         stratify=data.task.kind)
-    plan = TrainingPlan(max_epochs=request.epochs)
+    plan = TrainingPlan(max_epochs=request.epochs, mode=request.mode, layer_decay=request.layer_decay)
     return data, split, Experiment(
         task=data.task, contract=data.store.contract.digest, scans=data.digest, split=split.digest,
         backbone=request.backbone, upstream=request.upstream, accept_licence=request.accept_licence,
         weights=identity(request.upstream, request.backbone, data.store.spec),
-        learning_rates=request.learning_rates, plan=plan)
+        learning_rates=request.learning_rates if plan.descends else request.learning_rates[:1], plan=plan)
 
 
 def _train(job: Job, split: Split, workers: Workers) -> dict[tuple[int, str], Outcome]:
@@ -144,13 +144,21 @@ def _conclude(data: Data, split: Split, experiment: Experiment, outcomes: dict[t
         scans=data.scans, predictions=predictions, floors=floors,
         validation=_validation(data, split, outcomes), contract=data.store.contract.model_dump(mode="json"),
         environment=environment(), receipt=next(iter(outcomes.values()))["receipt"],
-        training=[outcomes[key] for key in sorted(outcomes)], notes=data.notes, warnings=_overlaps(data, experiment),
-        simulated=any(scan.simulated for scan in data.scans))
+        training=[outcomes[key] for key in sorted(outcomes)], notes=(*data.notes, *_notes(experiment)),
+        warnings=_overlaps(data, experiment), simulated=any(scan.simulated for scan in data.scans))
     predictions.write_tsv(out / PREDICTIONS)
-    _save(data, split, experiment, result, out)
+    if experiment.plan.mode != "knn":
+        _save(data, split, experiment, result, out)
     write_result(out / RESULT, result)
     _render(out)
     return result
+
+
+def _notes(experiment: Experiment) -> tuple[str, ...]:
+    if experiment.plan.mode != "knn":
+        return ()
+    return ("No model was saved: one that looks up its nearest scans would hold features of every person it learned "
+            "from. Use --mode probe for a model to keep.",)
 
 
 def _overlaps(data: Data, experiment: Experiment) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from headstart.errors import HeadstartError
 from headstart.files import digest_json, read_json, write_json
 from headstart.tasks import Task
-from headstart.training import TrainingPlan
+from headstart.training import Mode, TrainingPlan
 
 FILE = "experiment.json"
 
@@ -32,6 +32,8 @@ class Request:
     seeds: int = 3
     folds: int = 5
     epochs: int = 60
+    mode: Mode = "full"
+    layer_decay: float = 1.0
     learning_rates: tuple[float, ...] = (1e-3, 3e-4)
     split: Path | None = None
 

@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ from headstart.files import digest_json
 from headstart.training.batches import Batch, Examples, epoch_batches, load_batch, prefetched, steps_per_epoch
 from headstart.training.checkpoint import load_checkpoint, save_checkpoint
 from headstart.training.devices import explained_loss_of_peers, launch, reduce_sum
+from headstart.training.freezing import learning_part, training_mode
+from headstart.training.heads import fit_head
 from headstart.training.objectives import Objective, Terms
 from headstart.training.optimisation import build_optimizer, rate_factor, set_rate
 from headstart.training.plan import Epoch, History, TrainingPlan
@@ -93,7 +95,7 @@ class Run:
         return self._history()
 
     def _epoch(self, stop: StopRequest) -> None:
-        self.network.train()
+        training_mode(self.model)
         batches = epoch_batches(self.train, self.plan.batch_size, self.seed, self.progress.epoch)
         load = partial(self._load, epoch=self.progress.epoch)
         for batch in prefetched(load, batches[self.progress.step:]):
@@ -226,7 +228,7 @@ def fit(model: nn.Module, objective: Objective, examples: Examples, train: np.nd
     ``checkpoint_seconds`` and on SIGUSR1, SIGUSR2 and SIGTERM; called again with the same arguments, it continues.
 
     Args:
-        model: a module with ``layer_groups()``; a ``BrainModel`` for ``plan.mode`` "probe".
+        model: a module with ``layer_groups()``; a ``BrainModel`` for every ``plan.mode`` but "full".
         objective: what to minimise.
         examples: scans and targets; ``train`` and ``validation`` are indices into them.
         flip: whether left and right may be swapped.
@@ -235,14 +237,22 @@ def fit(model: nn.Module, objective: Objective, examples: Examples, train: np.nd
         Preempted: a stop signal arrived; the state is saved.
         HeadstartError: the loss is not finite; the folder belongs to another run; another process of the run died.
     """
-    from headstart.training.probe import fit_probe  # it calls back here, with features for volumes
-
-    if plan.mode == "probe":
-        assert isinstance(model, BrainModel), "a probe needs a BrainModel"
-        return fit_probe(model, objective, examples, train, validation, plan, seed=seed, folder=folder)
+    if not plan.descends:
+        return _fit_head(cast(BrainModel, model), objective, examples, train, validation, plan)
     several = launch().world_size > 1
-    with explained_loss_of_peers() if several else nullcontext():
+    with explained_loss_of_peers() if several else nullcontext(), learning_part(model, plan.mode, seed):
         return Run(model, objective, examples, train, validation, plan, seed, folder, flip, checkpoint_seconds)()
+
+
+def _fit_head(model: BrainModel, objective: Objective, examples: Examples, train: np.ndarray, validation: np.ndarray,
+              plan: TrainingPlan) -> History:
+    """A head on the features of a backbone that stays as it is, each scan encoded once."""
+    model.to(launch().device)
+    used = [np.asarray(indices, np.int64) for indices in (train, validation)]
+    features = [torch.from_numpy(encode(model, examples, indices)) if len(indices) else torch.zeros(0, 0)
+                for indices in used]
+    targets = np.asarray(examples.targets, np.float32).reshape(len(examples.targets), -1)
+    return fit_head(model, objective, [(part, targets[indices]) for part, indices in zip(features, used)], plan)
 
 
 def predict(model: nn.Module, examples: Examples, indices: np.ndarray, batch_size: int = 64) -> np.ndarray:

@@ -7,12 +7,16 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Mode = Literal["full", "frozen", "lora", "probe", "knn"]
+
 
 class TrainingPlan(BaseModel):
     """The choices of one training run; an immutable value.
 
     Attributes:
-        mode: ``full`` trains everything; ``probe`` trains a linear head on frozen, standardised features.
+        mode: ``full`` trains everything; ``frozen`` trains norm and head on a backbone that stays as it is; ``lora``
+            besides trains low-rank changes of a transformer's attention; ``probe`` solves for a linear head and
+            ``knn`` looks up the nearest training scans, both on features that are computed once.
         learning_rate: peak rate of the head (and of everything, with ``layer_decay`` 1).
         weight_decay: on weights of linear and convolution layers only.
         batch_size: over all processes together.
@@ -27,7 +31,7 @@ class TrainingPlan(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    mode: Literal["full", "probe"] = "full"
+    mode: Mode = "full"
     learning_rate: float = Field(3e-4, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     batch_size: int = Field(16, ge=1)
@@ -38,6 +42,11 @@ class TrainingPlan(BaseModel):
     layer_decay: float = Field(1.0, gt=0, le=1)
     clip_norm: float = Field(1.0, gt=0)
     augmentation: float = Field(1.0, ge=0)
+
+    @property
+    def descends(self) -> bool:
+        """Whether training follows gradients; otherwise learning rates and epochs mean nothing."""
+        return self.mode not in ("probe", "knn")
 
 
 @dataclass(frozen=True)
