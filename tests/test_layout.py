@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "headstart"
-FOUNDATION = {"errors", "files", "processes"}
+FOUNDATION = {"errors", "files", "names", "processes"}
 # Each part may import the foundation and what stands here; nothing else of headstart.
 MAY_IMPORT = {
     "errors": set(),
     "files": set(),
+    "names": set(),
     "processes": set(),
     "environment": set(),
     "brains": set(),

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from headstart.names import BACKBONES, Volume
 from headstart.weights_commands import app as weights
 
 app = typer.Typer(name="headstart", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -23,10 +24,6 @@ SET_ASIDE = 10  # + the number of scans that could not be prepared (at most 90)
 
 
 app.add_typer(weights, name="weights")
-
-
-class Volume(StrEnum):
-    mm4, mm3, mm2, mm1 = "4mm", "3mm", "2mm", "1mm"
 
 
 class CohortName(StrEnum):
@@ -109,8 +106,7 @@ def finetune(
     train_sites: Annotated[str | None, typer.Option(help="Comma-separated. Default: all but --test-sites.")] = None,
     test_sites: Annotated[str | None, typer.Option(help="Sites held out whole for the outside test.")] = None,
     loso: Annotated[bool, typer.Option("--loso", help="Leave each site out in turn.")] = False,
-    backbone: Annotated[str, typer.Option(help="vit-mini, vit-tiny, vit-small, vit-base, cnn-small, densenet121, "
-                                               "resnet18.")] = "cnn-small",
+    backbone: Annotated[str, typer.Option(help=f"One of: {', '.join(BACKBONES)}.")] = "cnn-small",
     upstream: Annotated[str, typer.Option(help="Where the weights start from: see `headstart weights list`, or a "
                                                "folder of pretrain, finetune or weights import.")] = "scratch",
     accept_licence: Annotated[bool, typer.Option(help="Accept a non-commercial licence.")] = False,

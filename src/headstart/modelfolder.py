@@ -24,6 +24,7 @@ class ModelConfig(BaseModel):
     Attributes:
         contract: preprocessing that a scan must have gone through; inference runs it or refuses.
         seen: data sets (and upstream cohorts) whose scans shaped the weights: the overlap ledger; None: not known.
+        licence: of the weights that training started from: it binds this model too; None: not known.
         scores: the honest estimate made when the model was trained, by partition and metric.
     """
 
@@ -36,6 +37,7 @@ class ModelConfig(BaseModel):
     contract: Contract
     upstream: str = "scratch"
     seen: list[str] | None = Field(default_factory=list)
+    licence: str | None = "Apache-2.0"
     simulated: bool = False
     made_with: dict[str, Any] = Field(default_factory=dict)
     scores: dict[str, dict[str, Any]] = Field(default_factory=dict)

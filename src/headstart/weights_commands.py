@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headstart.errors import HeadstartError
+from headstart.names import BACKBONES, Volume
 
 if TYPE_CHECKING:
     from headstart.adaptation.transfer import TransferReport
@@ -63,9 +64,10 @@ def import_(
     file: Annotated[Path, typer.Argument(help="A checkpoint: safetensors, .pt, .pth or TorchScript.")],
     out: Annotated[Path, typer.Option(help="Folder for the start; give it to finetune --upstream.")],
     as_: Annotated[str | None, typer.Option("--as", help="The published start that this is a copy of.")] = None,
-    backbone: Annotated[str | None, typer.Option(help="The backbone it is for. Default: the record's.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="The backbone it is for. Default: the record's. One of: "
+                                                       f"{', '.join(BACKBONES)}.")] = None,
     recipe: Annotated[str | None, typer.Option(help="How to read it, e.g. timm-vit.")] = None,
-    volume: Annotated[str, typer.Option(help="Grid: 4mm, 3mm, 2mm or 1mm.")] = "4mm",
+    volume: Annotated[Volume, typer.Option(help="Grid in template space.")] = Volume.mm4,
     report: Annotated[Path | None, typer.Option(help="Write the receipt as a page.")] = None,
 ) -> None:
     """Read a checkpoint of your own, adapt it to 3D brains, and say what became of every key."""
@@ -76,7 +78,7 @@ def import_(
     if (as_ is None) == (recipe is None):
         raise HeadstartError("it has to be known how the file is to be read", path=file,
                              fix="Give --as NAME (see `headstart weights list`), or --backbone and --recipe.")
-    receipt = _import(file, out, as_, _backbone(as_, backbone), recipe, volume)
+    receipt = _import(file, out, as_, _backbone(as_, backbone), recipe, volume.value)
     Console().print(receipt_table(receipt))
     if report:
         write_receipt(report, receipt)
@@ -109,10 +111,19 @@ def _import(file: Path, out: Path, name: str | None, backbone: str, recipe: str 
     contract = Contract(volume=volume)
     model = build_model(backbone, contract.spec, 1)
     receipt = load_into(file, model.backbone, backbone, contract.spec, recipe=name or recipe)
-    seen = find(name).seen if name else None
+    record = find(name) if name else None
+    seen, licence = (record.seen, record.licence) if record else (None, None)
     config = ModelConfig(backbone=backbone, num_outputs=1, contract=contract, upstream=name or f"{recipe}: {file.name}",
-                         seen=None if seen is None else sorted(seen), made_with=environment())
-    licence = find(name).licence if name else "that of the file you gave"
-    save_model(out, model, config, f"# {backbone} from {file.name}\n\nImported weights, a start and no finished model: "
-                                   f"the head is new. Licence: {licence}.\n\n{receipt.summary()}\n")
+                         seen=None if seen is None else sorted(seen), licence=licence, made_with=environment())
+    save_model(out, model, config, _CARD.format(backbone=backbone, file=file.name, receipt=receipt.summary(),
+                                                licence=licence or "that of the file, which headstart does not know"))
     return receipt
+
+
+_CARD = """# {backbone} from {file}
+
+Imported weights: a start for `headstart finetune --upstream`, and no finished model; the head is new.
+
+- Licence: {licence}.
+- {receipt}.
+"""

@@ -8,6 +8,7 @@ import timm
 import torch
 from torch.nn import functional as F
 
+from headstart import names
 from headstart.backbones import BACKBONES, build_backbone, build_model
 from headstart.backbones.vit import VisionTransformer, brain_tokens, sincos_positions
 from headstart.brains.volumes import VOLUMES
@@ -23,6 +24,10 @@ def volumes(count: int, seed: int = 0) -> torch.Tensor:
 def tiny_vit(pool: str = "avg", seed: int = 0) -> VisionTransformer:
     torch.manual_seed(seed)
     return VisionTransformer(SPEC, depth=2, width=48, heads=4, pool=pool).eval()
+
+
+def test_the_command_line_offers_every_backbone() -> None:
+    assert tuple(BACKBONES) == names.BACKBONES
 
 
 @pytest.mark.parametrize("name", BACKBONES)

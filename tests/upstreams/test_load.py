@@ -190,14 +190,30 @@ def test_the_documentation_lists_the_catalogue_as_it_is() -> None:
 
 
 def test_the_ledger_finds_cohorts_under_their_many_names(tmp_path: Path) -> None:
-    assert [str(o.certainty) for o in overlaps(seen_by("deepbet"), ["ds002748", "ixi10"])] == ["possible"]
-    biobank = overlaps(seen_by("ukb-sfcn"), ["UKB_T1", "ukbiobank-2", "adni"])
+    openneuro = overlaps(seen_by("deepbet", "cnn-small", SPEC), ["ds002748", "ixi10"])
+    assert [(o.dataset, o.certainty) for o in openneuro] == [("ds002748", "possible")]
+    biobank = overlaps(seen_by("ukb-sfcn", "cnn-small", SPEC), ["UKB_T1", "ukbiobank-2", "adni"])
     assert [o.dataset for o in biobank] == ["UKB_T1", "ukbiobank-2"]
-    assert overlaps(seen_by("imagenet-vit-tiny"), ["ds002748", "ADNI"]) == []
-    assert overlaps(seen_by("brainiac-vit-base"), ["ADNI"])[0].cohort is None
+    assert overlaps(seen_by("imagenet-vit-tiny", "cnn-small", SPEC), ["ds002748", "ADNI"]) == []
+    assert overlaps(seen_by("brainiac-vit-base", "cnn-small", SPEC), ["ADNI"])[0].cohort is None
     own_folder(tmp_path, "cnn-small", "4mm")
-    found = overlaps(seen_by(tmp_path), ["ds000011", "ds000012"])
+    found = overlaps(seen_by(tmp_path, "cnn-small", SPEC), ["ds000011", "ds000012"])
     assert [(o.dataset, o.certainty) for o in found] == [("ds000011", "certain")]
+
+
+def test_an_unknown_ledger_stays_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "real-mri" / "cnn-small-4mm"
+    folder.mkdir(parents=True)
+    own_folder(folder, "cnn-small", "4mm")
+    monkeypatch.setenv("HEADSTART_STARTS", str(tmp_path))
+    assert seen_by("real-mri", "cnn-small", SPEC) == ("ds000011",)  # the start itself says more than the record
+    config = json.loads((folder / "config.json").read_text())
+    write_json(folder / "config.json", config | {"seen": None})
+    assert seen_by(folder, "cnn-small", SPEC) is None
+    assert seen_by(folder / "model.safetensors", "cnn-small", SPEC) is None
+    found = overlaps(None, ["b", "a"])
+    assert [(o.dataset, o.cohort) for o in found] == [("a, b", None)]
+    assert "not known" in str(found[0])
 
 
 def test_recipes_are_named_by_their_own_key() -> None:

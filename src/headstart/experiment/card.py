@@ -7,7 +7,7 @@ from headstart.modelfolder import ModelConfig
 
 _CARD = """---
 library_name: headstart
-license: apache-2.0
+license: {tag}
 tags: [brain-mri, T1w, {task}]
 ---
 # {task}, {backbone}, from {upstream}
@@ -17,6 +17,7 @@ decisions on patients.
 
 - Input: any T1w NIfTI. `headstart` runs the preprocessing `{contract}` of `config.json`; no other fits.
 - Trained on: {seen} ({n} scans of {subjects} people){simulated}.
+- Licence: {licence}.
 - Made with headstart {version}; the weights are those of the first seed's refit on all training sites.
 
 ## How well it did on people it had not seen
@@ -35,7 +36,13 @@ def model_card(config: ModelConfig, result: Result, n_scans: int, n_subjects: in
         unit=f" ({task.unit})" if task.unit else "", contract=config.contract.digest,
         seen=_seen(config), n=n_scans, subjects=n_subjects,
         simulated=". **Simulated brains**, not patients" if config.simulated else "",
+        tag=_tag(config.licence), licence=config.licence or f"that of {config.upstream}, which headstart does not know",
         version=config.made_with.get("headstart", "?"), scores=_scores(config))
+
+
+def _tag(licence: str | None) -> str:
+    """The licence as the Hugging Face hub names it."""
+    return "apache-2.0" if licence == "Apache-2.0" else "other"
 
 
 def _seen(config: ModelConfig) -> str:

@@ -29,7 +29,7 @@ from headstart.files import one_writer
 from headstart.modelfolder import ModelConfig, save_model
 from headstart.report import render
 from headstart.training import TrainingPlan
-from headstart.upstreams import identity, overlaps, seen_by
+from headstart.upstreams import identity, licence_of, overlaps, seen_by
 
 RESULT, PREDICTIONS, SPLIT, REPORT, CELLS, MODEL = (
     "result.json", "predictions.tsv", "split.tsv", "report.html", "cells", "model")
@@ -163,8 +163,14 @@ def _notes(experiment: Experiment) -> tuple[str, ...]:
 
 def _overlaps(data: Data, experiment: Experiment) -> tuple[str, ...]:
     """Loud words on every data set or site that the upstream has seen, or may have."""
-    names = {scan.dataset for scan in data.scans} | {scan.site for scan in data.scans}
-    return tuple(f"Overlap: {overlap}." for overlap in overlaps(seen_by(experiment.upstream), names))
+    seen, names = _seen(data, experiment), {scan.dataset for scan in data.scans}
+    sites = set() if seen is None else {scan.site for scan in data.scans}
+    return tuple(f"Overlap: {overlap}." for overlap in overlaps(seen, names | sites))
+
+
+def _seen(data: Data, experiment: Experiment) -> tuple[str, ...] | None:
+    """What the upstream was trained on; None: not known."""
+    return seen_by(experiment.upstream, experiment.backbone, data.store.spec)
 
 
 def _collect(data: Data, parts: Sequence[tuple[Cell, np.ndarray, list]]) -> Predictions:
@@ -186,13 +192,14 @@ def _validation(data: Data, split: Split, outcomes: dict[tuple[int, str], Outcom
 def _save(data: Data, split: Split, experiment: Experiment, result: Result, out: Path) -> None:
     """The first seed's refit as a model folder."""
     refit = split.cell(split.seeds[0], REFIT)
-    trained_on, before = [data.scans[i] for i in refit.train], seen_by(experiment.upstream)
+    trained_on, before = [data.scans[i] for i in refit.train], _seen(data, experiment)
     model = BrainModel(build_backbone(experiment.backbone, data.store.spec), data.task.num_outputs)
     model.load_state_dict(torch.load(out / CELLS / KEPT_WEIGHTS, weights_only=True))
     config = ModelConfig(
         backbone=experiment.backbone, num_outputs=data.task.num_outputs, task=data.task,
         contract=data.store.contract, upstream=experiment.upstream,
         seen=None if before is None else sorted({scan.dataset for scan in trained_on} | set(before)),
+        licence=licence_of(experiment.upstream, experiment.backbone, data.store.spec),
         simulated=any(scan.simulated for scan in trained_on), made_with=environment(),
         scores={part: scores for part, scores in result.model_dump(mode="json", include={"inside", "outside"}).items()
                 if scores})

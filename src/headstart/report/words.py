@@ -87,8 +87,9 @@ def methods(result: Result) -> list[str]:
     paragraphs = [
         f"{title(result)} was predicted from T1-weighted scans by {model}, trained with {len(result.seeds)} random "
         "seeds. Scans were split by subject: all scans of a person stand on one side. Inside the training sites every "
-        "subject was predicted by models that had not seen it (cross-validation, repeated once a seed; learning rate "
-        "and stopping chosen on validation scans only). Sites named “outside” took no part in training or choosing.",
+        "subject was predicted by models that had not seen it (cross-validation, repeated once a seed; "
+        f"{_chosen(result)} chosen on validation scans only). Sites named “outside” took no part in training or "
+        "choosing.",
         f"A score is the mean over seeds. Its 95 % interval is a bias-corrected and accelerated bootstrap (Efron 1987; "
         f"{replicates:,} replicates) that resamples subjects, with all their sessions and seeds, widened for small "
         "numbers (Hesterberg 2015). The number beside a score counts subjects. Out-of-fold predictions are pooled "
@@ -106,6 +107,12 @@ def methods(result: Result) -> list[str]:
         "well on outline, site or age alone (Wen et al. 2020).",
     ]
     return [*paragraphs, *([_bias(result)] if result.bias_corrected else [])]
+
+
+def _chosen(result: Result) -> str:
+    mode = result.experiment.get("plan", {}).get("mode")
+    chosen = {"probe": "the penalty of the linear probe", "knn": "the number of neighbours"}
+    return chosen.get(str(mode), "learning rate and stopping")
 
 
 def _bias(result: Result) -> str:

@@ -4,7 +4,7 @@ from headstart.upstreams.base import Upstream
 from headstart.upstreams.catalogue import catalogue, find
 from headstart.upstreams.fetch import forget, locate
 from headstart.upstreams.ledger import Overlap, overlaps
-from headstart.upstreams.load import identity, load_into, seen_by
+from headstart.upstreams.load import identity, licence_of, load_into, seen_by
 from headstart.upstreams.recipes import RECIPES
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "find",
     "forget",
     "identity",
+    "licence_of",
     "load_into",
     "locate",
     "overlaps",

@@ -9,7 +9,7 @@ from headstart.errors import HeadstartError
 from headstart.upstreams import natural_images, real_mri, synthetic_mri, video
 from headstart.upstreams.base import DOMAINS, Upstream
 
-SCRATCH = Upstream("scratch", None, (), None, None, "none", True, "none", (), "none", None, "Random weights.")
+SCRATCH = Upstream("scratch", None, (), None, None, "Apache-2.0", True, "none", (), "none", None, "Random weights.")
 CATALOGUE: dict[str, Upstream] = {upstream.name: upstream for upstream in (
     SCRATCH, *natural_images.UPSTREAMS, *video.UPSTREAMS, *synthetic_mri.UPSTREAMS, *real_mri.UPSTREAMS)}
 

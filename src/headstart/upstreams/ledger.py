@@ -21,7 +21,7 @@ class Overlap:
     """A data set that the upstream has, or may have, been trained on.
 
     Attributes:
-        dataset: the data set in question.
+        dataset: the data set in question; all of them where the upstream's ledger is not known.
         cohort: the cohort in the upstream's ledger; None where its ledger is not known.
         certainty: ``certain`` by name, ``possible`` where a collection or an unknown ledger may include it.
     """
@@ -32,7 +32,7 @@ class Overlap:
 
     def __str__(self) -> str:
         if self.cohort is None:
-            return f"{self.dataset}: the upstream's publisher does not say which scans it was trained on"
+            return f"{self.dataset}: it is not known which scans the upstream was trained on; these may be among them"
         verb = "was" if self.certainty == "certain" else "may have been"
         return f"{self.dataset}: the upstream {verb} trained on it ({self.cohort})"
 
@@ -41,7 +41,7 @@ def overlaps(seen: Iterable[str] | None, datasets: Iterable[str]) -> list[Overla
     """Which ``datasets`` (names of folders or cohorts) are among the cohorts ``seen``; None is an unknown ledger."""
     names = sorted(set(datasets))
     if seen is None:
-        return [Overlap(name, None, "possible") for name in names]
+        return [Overlap(", ".join(names), None, "possible")] if names else []
     cohorts = list(seen)
     return [found for name in names if (found := _first(cohorts, name)) is not None]
 

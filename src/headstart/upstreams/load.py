@@ -67,13 +67,26 @@ def _load_upstream(upstream: Upstream, backbone: nn.Module, backbone_name: str, 
     return _transfer(backbone, state, _recipe_of(upstream), upstream.name)
 
 
-def seen_by(source: str | Path) -> tuple[str, ...] | None:
+def seen_by(source: str | Path, backbone_name: str, spec: VolumeSpec) -> tuple[str, ...] | None:
     """Cohorts that the weights were trained on: the record's, or those in a folder's config.json; None: not known."""
+    seen = _known(source, backbone_name, spec, "seen")
+    return None if seen is None else tuple(seen)
+
+
+def licence_of(source: str | Path, backbone_name: str, spec: VolumeSpec) -> str | None:
+    """Licence of the weights, which binds what is made of them; None: not known."""
+    return _known(source, backbone_name, spec, "licence")
+
+
+def _known(source: str | Path, backbone_name: str, spec: VolumeSpec, field: str) -> Any:
+    """A field of the record, or of a folder's config.json; None where a bare file says nothing."""
+    path = Path(source)
     if is_name(source):
-        return find(str(source)).seen
-    if not Path(source).is_dir():
-        return None  # a bare file does not say
-    return tuple(read_own_config(Path(source))[0].get("seen", ()))
+        upstream = find(str(source))
+        if not isinstance(upstream.source, Shipped):
+            return getattr(upstream, field)
+        path = locate(upstream, backbone=backbone_name, volume=spec.name)
+    return read_own_config(path)[0].get(field) if path.is_dir() else None
 
 
 def identity(source: str | Path, backbone_name: str, spec: VolumeSpec) -> str:

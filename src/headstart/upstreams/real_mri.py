@@ -6,7 +6,6 @@ from headstart.upstreams.base import Hub, Manual, Package, Source, Upstream, Url
 from headstart.upstreams.recipes import RECIPES, monai_vit
 from headstart.upstreams.synthetic_mri import shipped
 
-MEDICALNET_SEEN = ("MRBrainS18", "Medical Segmentation Decathlon")
 DEEPBET_SHA256 = "de8ee7c69654d0dd3935dc4a5d84571d8ecf4637a6bfc01df399c4c2bc86e0fd"
 SFCN_FILE = "https://github.com/ha-ha-ha-han/UKBiobank_deep_pretrain/raw/master/brain_age/run_20190719_00_epoch_best_mae.p"
 
@@ -20,8 +19,9 @@ def _record(name: str, backbone: str, source: Source, recipe: str, licence: str,
 def _medicalnet(depth: int, millions: float) -> Upstream:
     return _record(f"medicalnet-resnet{depth}", f"medicalnet-resnet{depth}",
                    Hub(f"TencentMedicalNet/MedicalNet-Resnet{depth}", f"resnet_{depth}_23dataset.pth"), "medicalnet",
-                   "MIT", "arXiv 1904.00625", MEDICALNET_SEEN, "CT and MR volumes, each to mean 0 and deviation 1",
-                   millions, "The publisher lists 23 data sets; only those named under `seen` could be confirmed here.")
+                   "MIT", "arXiv 1904.00625", None, "CT and MR volumes, each to mean 0 and deviation 1",
+                   millions, "Segmentation of 23 data sets, said to include MRBrainS18 and the Medical Segmentation "
+                   "Decathlon; the list could not be checked here, so an overlap cannot be excluded.")
 
 
 UPSTREAMS = (

@@ -1,0 +1,17 @@
+"""Names that the command line offers before it imports what they stand for; tests compare them with the registries."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+BACKBONES = (
+    "vit-mini", "vit-tiny", "vit-small", "vit-base", "cnn-small", "densenet121", "resnet18", "vit-small-patches",
+    "vit-base-patches", "vit-small-registers", "vit-base-registers", "medicalnet-resnet10", "medicalnet-resnet18",
+    "medicalnet-resnet50", "r3d-18", "mc3-18", "r2plus1d-18", "efficientnet-lite0", "sfcn", "deepbet-encoder",
+)
+
+
+class Volume(StrEnum):
+    """Grids in template space."""
+
+    mm4, mm3, mm2, mm1 = "4mm", "3mm", "2mm", "1mm"
