@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
+import typer
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+from headstart.brains.bids import read_bids
+from headstart.brains.contract import Contract
+from headstart.brains.prepare import prepare
+from headstart.cli import app as cli
 from headstart.errors import HeadstartError
 from headstart.evaluation.results import read_result
-from headstart.experiment import Request, run
-from headstart.modelfolder import read_config
+from headstart.modelfolder import load_model, read_config
 from headstart.upstreams import find, locate
 from headstart.weights_commands import app
 
-QUICK = dict(folds=2, seeds=1, epochs=1, learning_rates=(1e-3,))
+QUICK = ("--folds", 2, "--seeds", 1, "--epochs", 1, "--learning-rates", 0.001, "--jobs", 1)
 
 
 def weights(*arguments: object) -> str:
-    """Run a command and return what it printed; errors come through."""
-    done = CliRunner(env={"COLUMNS": "200"}).invoke(app, list(map(str, arguments)))
+    """Run a ``headstart weights`` command and return what it printed; errors come through."""
+    return run(arguments, app)
+
+
+def run(arguments: Sequence[object], program: typer.Typer) -> str:
+    done = CliRunner(env={"COLUMNS": "200"}).invoke(program, list(map(str, arguments)))
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
     assert done.exit_code == 0, done.output
@@ -55,22 +66,45 @@ def test_unknown_names_get_the_nearest() -> None:
         weights("show", "kinetics-r3d")
 
 
-def test_image_weights_are_imported_and_finetuned(lite0: Path, toy_store: Path, tmp_path: Path) -> None:
-    page = tmp_path / "receipt.html"
-    weights("import", lite0, "--as", "imagenet-efficientnet-lite0", "--out", tmp_path / "start", "--report", page)
-    assert "conv" in page.read_text()
-    assert read_config(tmp_path / "start").seen == []
-    request = Request(task="brain-age", backbone="efficientnet-lite0", upstream=str(tmp_path / "start"), **QUICK)
-    run(request, toy_store, tmp_path / "out", jobs=1)
-    receipt = read_result(tmp_path / "out" / "result.json").receipt
-    assert receipt
-    assert len(receipt["copied"]) + len(receipt["adapted"]) > 200
+@pytest.fixture(scope="module")
+def real_store(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six real scans, prepared."""
+    folder = tmp_path_factory.mktemp("real") / "ds002748"
+    folder.mkdir()
+    for name in ("dataset_description.json", "participants.tsv", *(f"sub-{i}" for i in range(10, 16))):
+        (folder / name).symlink_to(real_data / "ds002748" / name)
+    prepare(read_bids([folder]), folder.parent / "store", Contract(volume="4mm"), jobs=1, progress=False)
+    return folder.parent / "store"
 
 
-def test_medical_weights_warn_of_overlap(deepbet: Path, tmp_path: Path) -> None:
-    out = weights("import", deepbet, "--as", "deepbet", "--out", tmp_path / "start")
-    assert f"Start: {tmp_path / 'start'}" in out
-    assert any("OpenNeuro" in cohort for cohort in read_config(tmp_path / "start").seen or ())
+@pytest.mark.parametrize(("checkpoint", "name", "backbone", "mode", "step", "seen", "said"), [
+    ("lite0", "imagenet-efficientnet-lite0", "efficientnet-lite0", "full", "2D to 3D (average)", ["ds002748"], ""),
+    ("deepbet", "deepbet", "deepbet-encoder", "probe", "init.0.weight", ["OpenNeuro", "ds002748"],
+     "warning: Overlap: ds002748: the upstream may have been trained on it (OpenNeuro)"),
+])
+def test_a_real_checkpoint_becomes_a_model_of_real_scans(
+        checkpoint: str, name: str, backbone: str, mode: str, step: str, seen: list[str], said: str,
+        real_store: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    start, page, out = tmp_path / "start", tmp_path / "receipt.html", tmp_path / "out"
+    printed = weights("import", request.getfixturevalue(checkpoint), "--as", name, "--out", start, "--report", page)
+    assert step in printed
+    assert step in page.read_text()
+    assert read_config(start).seen == list(find(name).seen or ())
+    done = run(["finetune", "--store", real_store, "--target", "age", "--backbone", backbone, "--upstream", start,
+                "--mode", mode, *QUICK, "--out", out], cli)
+    assert (said in done) if said else ("Overlap" not in done)
+    result = read_result(out / "result.json")
+    assert result.receipt is not None
+    assert result.receipt["parameters"][0] == result.receipt["parameters"][1]  # nothing stayed random but the head
+    assert result.inside["mae"].n == 6
+    report = (out / "report.html").read_text()
+    assert all(f"<td>{key}</td>" in report for key in result.receipt["copied"])
+    model, config = load_model(out / "model")
+    assert (config.seen, config.licence) == (seen, find(name).licence)
+    assert f"Licence: {find(name).licence}" in (out / "model" / "README.md").read_text()
+    if mode == "probe":  # the saved backbone is still the published one, to the bit
+        published, own = load_file(start / "model.safetensors"), model.backbone.state_dict()
+        assert all(torch.equal(value, published[f"backbone.{key}"]) for key, value in own.items())
 
 
 def test_how_to_read_the_file_must_be_said(lite0: Path, tmp_path: Path) -> None:
