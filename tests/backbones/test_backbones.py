@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from headstart import names
 from headstart.backbones import BACKBONES, build_backbone, build_model
+from headstart.backbones.rotary import LAYOUTS, Rotary
 from headstart.backbones.vit import VisionTransformer, brain_tokens, sincos_positions
 from headstart.brains.volumes import VOLUMES
 from headstart.errors import HeadstartError
@@ -104,6 +105,31 @@ def test_what_lies_outside_the_brain_tokens_does_not_matter() -> None:
     changed = x.clone()
     changed[..., :8, :8, :8] += 100  # a corner: the air
     assert torch.equal(vit(x), vit(changed))
+
+
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_rotary_positions_travel_with_their_tokens(kind: str) -> None:
+    torch.manual_seed(0)
+    vit, x = VisionTransformer(SPEC, depth=2, width=48, heads=2, prefix=2, rotary=kind).eval(), volumes(2)
+    order = torch.stack([torch.randperm(121), torch.arange(121)])
+    found, expected = vit.forward_tokens(x, order), vit.forward_tokens(x)
+    torch.testing.assert_close(found[0, 2:], expected[0, 2:][order[0]], atol=1e-5, rtol=0)
+    torch.testing.assert_close(found[1], expected[1], atol=1e-5, rtol=0)
+    vit.rotary.sine.zero_()
+    vit.rotary.cosine.fill_(1)
+    assert (vit.forward_tokens(x) - expected).abs().max() > 1e-4  # and they matter
+
+
+@pytest.mark.parametrize(("kind", "axes"), [("dinov3", "yz"), ("vjepa2", "xyz")])
+def test_rotation_depends_on_the_axes_it_says_and_leaves_lengths(kind: str, axes: str) -> None:
+    rotary = Rotary(kind, (3, 4, 5), 24, prefix=1)
+    table = rotary.cosine[1:].reshape(3, 4, 5, 24)
+    for axis, name in enumerate("xyz"):
+        assert bool(table.diff(dim=axis).any()) == (name in axes)
+    turned = rotary(torch.arange(60))(torch.ones(1, 2, 61, 24))
+    assert torch.equal(turned[:, :, 0], torch.ones(1, 2, 24))
+    if kind == "dinov3":  # a true rotation; V-JEPA 2 gives the two components of a pair unlike angles
+        torch.testing.assert_close(turned.norm(dim=-1), torch.full((1, 2, 61), 24**0.5))
 
 
 def test_keep_selects_tokens_of_each_sample() -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
@@ -39,6 +40,16 @@ def test_the_two_real_checkpoints_load_and_tell_brains_apart(name: str, backbone
     features = net(torch.rand(2, 1, *SPEC.shape))
     assert features.isfinite().all()
     assert (features[0] - features[1]).abs().max() > 1e-4
+
+
+def test_a_full_dinov3_fits_with_its_rotary_positions(tmp_path: Path) -> None:
+    model = timm.create_model("vit_small_patch16_dinov3")
+    save_file(model.state_dict(), tmp_path / "dino.safetensors")
+    net = build_backbone("vit-small-dinov3", SPEC)
+    report = load_into(tmp_path / "dino.safetensors", net, "vit-small-dinov3", SPEC, recipe="dinov3-small")
+    assert report.initialised == ("pos_embed",)
+    assert not net.pos_embed.any()  # nothing but the rotation tells Y and Z apart, as in the source
+    assert sum(p.numel() for p in model.parameters()) == pytest.approx(find("dinov3-small").parameters, rel=2e-2)
 
 
 def test_scratch_leaves_the_backbone_as_it_is_and_says_so() -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable
+from functools import partial
+from math import prod
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from torch.nn import functional as F
 
 from headstart.adaptation import GrayInput, Inflate, State, Step, Target, read_checkpoint, transfer_weights
 from headstart.backbones import build_backbone
+from headstart.backbones.rotary import Rotary
 from headstart.backbones.vit import VisionTransformer
 from headstart.brains.volumes import volume_spec
 from headstart.upstreams import RECIPES, catalogue, find, locate
@@ -103,6 +106,59 @@ def test_image_transformers_equal_timm(recipe: str, prefix: int, options: dict) 
     images = torch.rand(2, 1, 32, 32)
     found = encode(exact_part(steps, model.state_dict()), images, prefix)
     close(found, model.forward_features(coloured(images, steps)))
+
+
+def tokens_of(vit: VisionTransformer, state: State, images: Tensor, kind: str) -> Tensor:
+    """What a rotary transformer makes of the source's own patches of grey ``images`` (n, 1, *size)."""
+    vit.load_state_dict({key: value for key, value in state.items() if "patch_embed" not in key}, strict=False)
+    kernel = state["patch_embed.proj.weight"]
+    conv = F.conv2d if kernel.ndim == 4 else F.conv3d
+    patches = conv(images, kernel, state["patch_embed.proj.bias"], stride=tuple(kernel.shape[2:]))
+    grid = (1,) * (5 - patches.ndim) + tuple(patches.shape[2:])
+    tokens = torch.cat([vit.cls_token.expand(len(images), -1, -1), patches.flatten(2).transpose(1, 2)], dim=1)
+    rotation = Rotary(kind, grid, WIDTH // HEADS, vit.prefix)(torch.arange(prod(grid)))
+    for block in vit.eval().blocks:
+        tokens = block(tokens, rotation)
+    return vit.norm(tokens)
+
+
+@proves("timm-vit-dinov3")
+@pytest.mark.parametrize("options", [{"qkv_bias": False}, {"qkv_bias": True, "qkv_fused": True}])
+@torch.no_grad()
+def test_rotary_image_transformers_equal_timm(options: dict) -> None:
+    from timm.models.eva import Eva
+
+    model = shaken(Eva(
+        img_size=32, patch_size=8, embed_dim=WIDTH, depth=DEPTH, num_heads=HEADS, num_classes=5, init_values=0.5,
+        rope_type="dinov3", rope_temperature=100, rope_rotate_half=True, use_rot_pos_emb=True, use_abs_pos_emb=False,
+        num_reg_tokens=4, use_fc_norm=False, norm_layer=partial(nn.LayerNorm, eps=1e-5), **options))
+    steps, images = RECIPES["timm-vit-dinov3"].steps, torch.rand(2, 1, 32, 48)  # the grid is not square
+    model.set_input_size((32, 48))
+    vit = VisionTransformer(SPEC, DEPTH, WIDTH, HEADS, prefix=5, rotary="dinov3", epsilon=1e-5)
+    found = tokens_of(vit, rotary_part(steps, model.state_dict(), vit), images, "dinov3")
+    close(found, model.forward_features(coloured(images, steps)))
+
+
+@proves("vjepa2")
+@torch.no_grad()
+def test_rotary_video_transformers_equal_transformers() -> None:
+    import transformers
+
+    model = shaken(transformers.VJEPA2Model(transformers.VJEPA2Config(
+        patch_size=8, crop_size=32, frames_per_clip=6, tubelet_size=2, hidden_size=WIDTH, num_attention_heads=HEADS,
+        num_hidden_layers=DEPTH, mlp_ratio=4, pred_hidden_size=24, pred_num_attention_heads=2,
+        pred_num_hidden_layers=1)))
+    steps, clips = RECIPES["vjepa2"].steps, torch.rand(2, 1, 6, 32, 32)
+    vit = VisionTransformer(SPEC, DEPTH, WIDTH, HEADS, prefix=0, rotary="vjepa2")
+    state = rotary_part(steps, model.state_dict(), vit)
+    expected = model(coloured(clips, steps).transpose(1, 2), skip_predictor=True).last_hidden_state
+    close(tokens_of(vit, state, clips, "vjepa2"), expected)
+
+
+def rotary_part(steps: tuple[Step, ...], state: State, vit: VisionTransformer) -> State:
+    for step in steps:
+        state = step(state, Target.of(vit)) if step.exact else state
+    return state
 
 
 @torch.no_grad()

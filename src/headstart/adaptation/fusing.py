@@ -129,11 +129,11 @@ class JoinPrefixTokens(Step):
 
     Args:
         tokens: their keys in order; the first names the stack.
-        positions: (1, patches, width) positions of the patches alone; zeros are put before them.
+        positions: (1, patches, width) positions of the patches alone; zeros are put before them. None: there are none.
     """
 
     tokens: tuple[str, ...] = ("cls_token", "reg_token")
-    positions: str = "pos_embed"
+    positions: str | None = "pos_embed"
     exact: ClassVar[bool] = True
 
     @property
@@ -142,6 +142,8 @@ class JoinPrefixTokens(Step):
 
     def __call__(self, state: State, target: Target) -> State:
         stack = torch.cat([fetch(state, key, self) for key in self.tokens], dim=1)  # (1, P, width)
-        positions = fetch(state, self.positions, self)
         rest = {key: tensor for key, tensor in state.items() if key not in self.tokens}
+        if self.positions is None:
+            return {**rest, self.tokens[0]: stack}
+        positions = fetch(state, self.positions, self)
         return {**rest, self.tokens[0]: stack, self.positions: torch.cat([torch.zeros_like(stack), positions], dim=1)}

@@ -25,6 +25,14 @@ def _vit(name: str, prefix: int, spec: VolumeSpec) -> Backbone:
     return VisionTransformer(spec, *SIZES[name], prefix=prefix)
 
 
+def _dinov3(name: str, spec: VolumeSpec) -> Backbone:
+    return VisionTransformer(spec, *SIZES[name], prefix=5, rotary="dinov3", epsilon=1e-5)
+
+
+def _vjepa2(spec: VolumeSpec) -> Backbone:
+    return VisionTransformer(spec, 24, 1024, 16, prefix=0, rotary="vjepa2")
+
+
 def _medicalnet(depth: int, spec: VolumeSpec) -> Backbone:
     return MedicalNet(depth)
 
@@ -41,6 +49,8 @@ BACKBONES: dict[str, Callable[[VolumeSpec], Backbone]] = {
     # What published weights need besides: no class token (VideoMAE, MONAI), a class token and four registers (DINOv2).
     **{f"{name}-patches": partial(_vit, name, 0) for name in ("vit-small", "vit-base")},
     **{f"{name}-registers": partial(_vit, name, 5) for name in ("vit-small", "vit-base")},
+    **{f"{name}-dinov3": partial(_dinov3, name) for name in ("vit-small", "vit-base")},
+    "vit-large-vjepa2": _vjepa2,
     **{f"medicalnet-resnet{depth}": partial(_medicalnet, depth) for depth in DEPTHS},
     **{name: partial(_video, name) for name in NAMES},
     "efficientnet-lite0": lambda spec: EfficientNetLite0(),

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from headstart.backbones.base import Backbone, parameters_of
+from headstart.backbones.rotary import Rotary, Rotation
 from headstart.brains.volumes import VolumeSpec, template
 
 SIZES = {  # depth, width, heads: timm's tiny, small and base; mini is half of tiny
@@ -34,6 +35,9 @@ class VisionTransformer(Backbone):
         pool: ``avg`` pools the patch tokens (the default); ``cls`` reads the class token, as imported weights may need.
         prefix: tokens before the patches: 1 is the class token; 0 for weights that have none (VideoMAE); 5 for a class
             token and four registers (DINOv2, arXiv 2309.16588).
+        rotary: the kind of rotary positions, for weights that have them (DINOv3, V-JEPA 2); the learned ones, which
+            are added, then begin at zero.
+        epsilon: of every LayerNorm.
 
     Attributes:
         tokens: (T,) int64, the patches that hold brain, as indices into the grid of patches in C order.
@@ -42,7 +46,7 @@ class VisionTransformer(Backbone):
     tokens: Tensor
 
     def __init__(self, spec: VolumeSpec, depth: int, width: int, heads: int, pool: str = "avg",
-                 prefix: int = 1) -> None:
+                 prefix: int = 1, rotary: str | None = None, epsilon: float = 1e-6) -> None:
         super().__init__()
         if pool not in ("avg", "cls") or (pool == "cls" and prefix == 0):
             raise ValueError(f"pool is 'avg', or 'cls' where there is a class token, not {pool!r}")
@@ -50,10 +54,12 @@ class VisionTransformer(Backbone):
         self.grid = tuple(size // spec.patch for size in spec.shape)
         self.register_buffer("tokens", torch.from_numpy(brain_tokens(spec)), persistent=False)
         self.cls_token = nn.Parameter(torch.zeros(1, prefix, width))
-        self.pos_embed = nn.Parameter(sincos_positions(self.grid, width, prefix))
+        self.rotary = Rotary(rotary, self.grid, width // heads, prefix) if rotary else None
+        positions = sincos_positions(self.grid, width, prefix)
+        self.pos_embed = nn.Parameter(torch.zeros_like(positions) if rotary else positions)
         self.patch_embed = PatchEmbed(spec.patch, width)
-        self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(depth)))
-        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.blocks = nn.Sequential(*(Block(width, heads, epsilon) for _ in range(depth)))
+        self.norm = nn.LayerNorm(width, eps=epsilon)
         self.apply(_initialise)
         nn.init.normal_(self.cls_token, std=1e-6)
 
@@ -86,7 +92,16 @@ class VisionTransformer(Backbone):
         if keep is not None:
             tokens = tokens.gather(1, keep[..., None].expand(-1, -1, tokens.shape[-1]))
         first = (self.cls_token + self.pos_embed[:, :self.prefix]).expand(len(tokens), -1, -1)
-        return self.norm(self.blocks(torch.cat([first, tokens], dim=1)))
+        x, rotation = torch.cat([first, tokens], dim=1), self._rotation(keep)
+        for block in self.blocks:
+            x = block(x, rotation)
+        return self.norm(x)
+
+    def _rotation(self, keep: Tensor | None) -> Rotation | None:
+        """How the tokens turn in attention; None where positions are only added."""
+        if self.rotary is None:
+            return None
+        return self.rotary(self.tokens if keep is None else self.tokens[keep])
 
     def forward_features(self, volumes: Tensor) -> Tensor:
         tokens = self.forward_tokens(volumes)
@@ -117,9 +132,11 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
         n, length, width = x.shape
         q, k, v = self.qkv(x).view(n, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        if rotation is not None:
+            q, k = rotation(q), rotation(k)
         mixed = F.scaled_dot_product_attention(q, k, v)  # (n, heads, T, width / heads)
         return self.proj(mixed.transpose(1, 2).reshape(n, length, width))
 
@@ -137,15 +154,15 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Attention and MLP, each with normalisation before it and a residual around it."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, epsilon: float = 1e-6) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=1e-6)
+        self.norm1 = nn.LayerNorm(width, eps=epsilon)
         self.attn = Attention(width, heads)
-        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.norm2 = nn.LayerNorm(width, eps=epsilon)
         self.mlp = Mlp(width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x))
+    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
+        x = x + self.attn(self.norm1(x), rotation)
         return x + self.mlp(self.norm2(x))
 
 

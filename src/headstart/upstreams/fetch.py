@@ -78,7 +78,8 @@ def _accepted(upstream: Upstream, now: bool) -> None:
     if now:
         write_json(note, {"upstream": upstream.name, "licence": upstream.licence})
     elif not note.is_file():
-        raise HeadstartError(f"'{upstream.name}' is licensed {upstream.licence}: not for commercial use",
+        terms = "not for commercial use" if upstream.commercial is False else "read its terms"
+        raise HeadstartError(f"'{upstream.name}' is licensed {upstream.licence}: {terms}",
                              fix="If that suits you, repeat the command with --accept-licence.")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from headstart.upstreams.base import Hub, Package, Recipe, Source, Upstream, Url
 from headstart.upstreams.recipes import RECIPES
 
@@ -16,6 +18,14 @@ def _record(name: str, backbones: tuple[str, ...], source: Source, recipe: str |
     chosen = RECIPES[recipe] if isinstance(recipe, str) else recipe
     return Upstream(name, "natural-images", backbones, source, chosen, licence, commercial, paper, NOBODY, FOLDED,
                     round(millions * 1e6), note)
+
+
+def _dinov3(size: str, millions: float) -> Upstream:
+    record = _record(f"dinov3-{size}", (f"vit-{size}-dinov3",), Hub(f"timm/vit_{size}_patch16_dinov3.lvd1689m"),
+                     "timm-vit-dinov3", "DINOv3 License (terms of Meta's own)", "arXiv 2508.10104", millions,
+                     note="Rotary positions turn by Y and Z as in the source; depth is told apart by added positions, "
+                     "which begin at zero and are learnt.")
+    return replace(record, commercial=None)
 
 
 UPSTREAMS = (
@@ -41,6 +51,8 @@ UPSTREAMS = (
             "timm-vit-registers", "Apache-2.0", "arXiv 2309.16588", 22.1),
     _record("dinov2-registers-base", ("vit-base-registers",), Hub("timm/vit_base_patch14_reg4_dinov2.lvd142m"),
             "timm-vit-registers", "Apache-2.0", "arXiv 2309.16588", 86.6),
+    _dinov3("small", 21.6),
+    _dinov3("base", 85.7),
     _record("imagenet-resnet18", ("resnet18",), Url(f"{PYTORCH}/resnet18-f37072fd.pth", "f37072fd"),
             "torchvision-resnet", "BSD-3-Clause (torchvision)", "arXiv 1512.03385", 11.2),
     _record("imagenet-resnet50", ("medicalnet-resnet50",), Url(f"{PYTORCH}/resnet50-11ad3fa6.pth", "11ad3fa6"),

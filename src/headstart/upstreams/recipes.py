@@ -43,6 +43,30 @@ def vit_registers(name: str) -> Recipe:
     return Recipe(name, steps, reference="timm")
 
 
+def vit_dinov3(name: str) -> Recipe:
+    """timm's DINOv3: rotary positions, a class token and four registers, no biases of queries, keys and values."""
+    steps = (HEADS, FoldLayerScale((("gamma_1", "attn.proj"), ("gamma_2", "mlp.fc2"))),
+             JoinPrefixTokens(positions=None), JoinQvBias(), ZeroBias("*.attn.qkv"),
+             GrayInput(PATCH, PATCH_BIAS, *IMAGENET), Inflate("average", PATCH), ResizeKernel())
+    return Recipe(name, steps, initialised=("pos_embed",), reference="timm")
+
+
+VJEPA2_KEYS = (
+    *((f"encoder.layer.{{i}}.attention.{theirs}.{{rest}}", f"blocks.{{i}}.attn.{ours}.{{rest}}")
+      for theirs, ours in (("query", "q"), ("key", "k"), ("value", "v"), ("proj", "proj"))),
+    ("encoder.layer.{i}.{rest}", "blocks.{i}.{rest}"),
+    ("encoder.embeddings.patch_embeddings.proj.{rest}", "patch_embed.proj.{rest}"),
+    ("encoder.layernorm.{rest}", "norm.{rest}"),
+)
+
+
+def vjepa2(name: str) -> Recipe:
+    """transformers' V-JEPA 2: rotary positions along time, height and width, no class token."""
+    steps = (Rename((("vjepa2.{rest}", "{rest}"),)), Rename(VJEPA2_KEYS), Drop(("predictor.*",), "predictor"),
+             Drop(("pooler.*",), "pooler"), HEADS, FuseQkv(), GrayInput(PATCH, PATCH_BIAS, *IMAGENET), ResizeKernel())
+    return Recipe(name, steps, initialised=("pos_embed",), reference="transformers")
+
+
 VIDEOMAE_BLOCK = (
     ("attention.attention.query.{rest}", "attn.q.{rest}"),
     ("attention.attention.key.{rest}", "attn.k.{rest}"),
@@ -139,8 +163,10 @@ RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
     vit_images("timm-vit", HALF),
     vit_images("timm-vit-imagenet", IMAGENET),
     vit_registers("timm-vit-registers"),
+    vit_dinov3("timm-vit-dinov3"),
     videomae("videomae"),
     videomae_original("videomae-original"),
+    vjepa2("vjepa2"),
     monai_vit("monai-vit-96", (6, 6, 6), "monai"),
     convnet("torchvision-resnet", "conv1", "bn1", IMAGENET, reference="torchvision"),
     convnet("torchvision-densenet", "features.conv0", "features.norm0", IMAGENET, reference="torchvision",

@@ -35,4 +35,7 @@ UPSTREAMS = (
     _videomae("videomae-small-kinetics", "small",
               Hub("MCG-NJU/videomae-small-finetuned-kinetics", "pytorch_model.bin"), 22.0,
               "Fine-tuned on Kinetics-400; the publisher has no safetensors file, so it is read with weights_only."),
+    Upstream("vjepa2-large", "video", ("vit-large-vjepa2",), Hub("facebook/vjepa2-vitl-fpc64-256"), RECIPES["vjepa2"],
+             "MIT", True, "arXiv 2506.09985", NOBODY, FOLDED, 303_900_000,
+             "Self-supervised on VideoMix22M. Rotary positions along all three axes, as in the source. Large: a GPU."),
 )
