@@ -50,7 +50,7 @@ def fixtures(folder: Path) -> list[tuple[str, str, str, str]]:
     import torch
     from safetensors.torch import save_file
     from torchvision import models
-    from transformers import VideoMAEConfig, VideoMAEForPreTraining
+    from transformers import VideoMAEConfig, VideoMAEForPreTraining, VJEPA2Config, VJEPA2Model
 
     def file(name: str, model: torch.nn.Module) -> str:
         path = folder / f"{name}.safetensors"
@@ -71,10 +71,13 @@ def fixtures(folder: Path) -> list[tuple[str, str, str, str]]:
         ("ViT-S/16", file("small", timm.create_model("vit_small_patch16_224")), "vit-small", "timm-vit"),
         ("DINOv2-S/14, registers", file("dino", timm.create_model("vit_small_patch14_reg4_dinov2")),
          "vit-small-registers", "timm-vit-registers"),
+        ("DINOv3-S/16", file("dinov3", timm.create_model("vit_small_patch16_dinov3")), "vit-small-dinov3",
+         "timm-vit-dinov3"),
         ("ViT-B/16", file("base", vit_base), "vit-base", "timm-vit"),
         ("ViT-B/16, .pth", torch_file("base", vit_base), "vit-base", "timm-vit"),
         ("VideoMAE-B, with decoder", file("video", VideoMAEForPreTraining(VideoMAEConfig())), "vit-base-patches",
          "videomae"),
+        ("V-JEPA 2-L, with predictor", file("jepa", VJEPA2Model(VJEPA2Config())), "vit-large-vjepa2", "vjepa2"),
     ]
 
 

@@ -16,7 +16,7 @@ from headstart.brains.volumes import VOLUMES
 from headstart.errors import HeadstartError
 from headstart.training import Classification, Preempted, Regression, fit, predict
 from headstart.training.batches import Batch
-from headstart.training.heads import PENALTIES, Known, logistic_path, neighbours_path, ridge_path
+from headstart.training.heads import PENALTIES, Known, logistic_path, neighbours_path, ridge_path, standardise
 from headstart.training.lora import RANK, low_rank
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -98,6 +98,15 @@ def test_the_probe_is_ridge_regression(count: int) -> None:
         expected = Ridge(alpha=penalty * count).fit(train.features.double().numpy(), y)
         found = head(features).detach()[:, 0].numpy()
         np.testing.assert_allclose(found, expected.predict(train.features.double().numpy()), atol=1e-3)
+
+
+def test_dead_features_do_not_outvote_the_others() -> None:
+    rng = np.random.default_rng(0)
+    alive, dead = rng.normal(0, 1, (40, 4)), np.repeat(rng.normal(0, 1e-4, (40, 1)), 500, axis=1)
+    features = torch.from_numpy(np.concatenate([alive, dead], 1).astype(np.float32))
+    spread = standardise(features, np.zeros((40, 1))).features.var(0, correction=0)
+    torch.testing.assert_close(spread[:4], torch.ones(4))
+    assert spread[4:].sum() < 0.1  # 500 at unit variance
 
 
 @pytest.mark.parametrize("classes", [2, 3])

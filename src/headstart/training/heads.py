@@ -22,7 +22,8 @@ from headstart.training.batches import Batch
 from headstart.training.objectives import Classification, Objective
 from headstart.training.plan import Epoch, History, TrainingPlan
 
-PENALTIES = tuple(10.0 ** (3 - step / 2) for step in range(13))  # 1000 … 0.001, beside a mean loss
+# From 100,000, where nothing but the mean is left even of thousands of correlated features, to 0.001.
+PENALTIES = tuple(10.0 ** (5 - step / 2) for step in range(17))
 NEIGHBOURS = (51, 35, 25, 15, 9, 5, 3, 1)
 
 
@@ -66,15 +67,29 @@ def fit_head(model: BrainModel, objective: Objective, parts: Sequence[tuple[Tens
         raise HeadstartError(f"a {plan.mode} without validation scans cannot choose its regularisation",
                              fix="Give validation scans, or stop_after.")
     objective.prepare(model, targets)
-    known = torch.from_numpy(np.isfinite(targets).all(1))
-    began, mean, scale = time.monotonic(), features.mean(0), features.std(0, correction=0) + 1e-6
-    train = Known((features[known] - mean) / scale, mean, scale, torch.from_numpy(targets)[known])
-    heads = list(_path(plan.mode, objective)(train, model, objective))
+    began = time.monotonic()
+    heads = list(_path(plan.mode, objective)(standardise(features, targets), model, objective))
     losses = [[_loss(HeadOnly(model, head), objective, *part) for part in parts] for head in heads]
     best = int(np.argmin([loss[1] for loss in losses])) if plan.stop_after is None else plan.stop_after - 1
     model.head = cast(nn.Linear, heads[best].to(model.target_mean.device))
     epochs = tuple(Epoch(loss[0], loss[1] if len(validation[1]) else None, 0.0, 0.0) for loss in losses)
     return History(epochs, best, len(targets) / max(time.monotonic() - began, 1e-9))
+
+
+def standardise(features: Tensor, targets: np.ndarray) -> Known:
+    """What a head learns from, without scans whose targets are unknown."""
+    known = torch.from_numpy(np.isfinite(targets).all(1))
+    mean, scale = features.mean(0), _scale(features)
+    return Known((features[known] - mean) / scale, mean, scale, torch.from_numpy(targets)[known])
+
+
+def _scale(features: Tensor) -> Tensor:
+    """What features are divided by: their deviations, but no less than a tenth of the root mean square of all.
+
+    A network from photographs may leave most of its features dead on brains; blown up, they would outvote the rest.
+    """
+    deviation = features.std(0, correction=0)
+    return deviation.clamp(min=0.1 * float(deviation.square().mean().sqrt()) + 1e-12)
 
 
 Path = Callable[[Known, BrainModel, Objective], Iterator[nn.Module]]
