@@ -40,6 +40,8 @@ def refused(command: list[str], *words: str, code: int = 1, preexec: Callable[[]
     (["--task", "ad"], ["diagnosis"]),
     (["--backbone", "vit-giant"], ["vit-giant", "vit-tiny", "cnn-small"]),
     (["--upstream", "imagnet"], ["imagnet"]),
+    (["--mode", "lora"], ["transformers", "vit backbone"]),
+    (["--upstream", "imagenet-mae-base", "--backbone", "vit-base"], ["CC BY-NC 4.0", "--accept-licence"]),
     (["--upstream", "imagenet-vit-tiny"], ["imagenet-vit-tiny"]),
     (["--train-sites", "A", "--test-sites", "C"], ["no scan is from site 'C'", "Sites: A, B"]),
     (["--test-sites", "A,B"], ["site"]),
