@@ -25,7 +25,7 @@ class Contract(BaseModel):
     brain_extraction: Literal["deepbet-1.0.2"] = "deepbet-1.0.2"  # where the scan still has its skull
     bias_correction: Literal["n4", "none"] = "n4"
     registration: Literal["affine", "rigid"] = "affine"
-    intensity: str = "brain-robust-1"  # defined in brains/prepare.py
+    intensity: str = "brain-robust-1"  # defined in brains/intensity.py
 
     @property
     def spec(self) -> VolumeSpec:

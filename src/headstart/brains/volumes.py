@@ -15,7 +15,7 @@ from headstart.errors import HeadstartError
 from headstart.files import atomic_write, cache_dir
 
 SPACE = "MNI152NLin2009aSym"
-# The middle of the template's brain: +-71 mm across, -108..74 front to back, -72..82 up, measured on its mask.
+# The middle of the template's brain: +-72 mm across, -108..74 back to front, -72..83 up, measured on its mask.
 CENTRE_MM = (0.0, -17.0, 5.0)
 DILATION_MM = 8.0  # rows keep this rim, so that registration error loses no cortex
 

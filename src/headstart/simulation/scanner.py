@@ -1,7 +1,7 @@
 """One scanner for all generators: tissue becomes a T1-weighted image with contrast, bias field, blur, noise, artefacts.
 
-A site is a ``Scanner``; ``acquire`` images one subject with it. Contrasts are those of MPRAGE-like sequences at 1.5 and
-3 T with white matter at 1; grey and white matter approach each other with age (Salat et al., NeuroImage 2009).
+A site is a ``Scanner``; ``acquire`` images one subject with it. Contrasts look like
+those of MPRAGE with white matter at 1, and fall with age; their ranges are choices, not measurements.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from headstart.errors import HeadstartError
 from headstart.simulation.base import PURPOSES, TISSUES, Shape, Subject
 from headstart.simulation.fields import scatter, smooth_field
 
-# Where a tissue lies between cortex (0) and white matter (1); fluid apart. After Helms et al., NeuroImage 2009.
+# Where a tissue lies between cortex (0) and white matter (1); fluid apart. Chosen by eye on T1w scans, not fitted.
 BETWEEN = {"cortex": 0.0, "entorhinal": -0.05, "white": 1.0, "lesion": 0.35, "hippocampus": 0.05, "amygdala": 0.0,
            "thalamus": 0.6, "putamen": 0.25, "caudate": 0.12, "pallidum": 0.8, "cerebellum_grey": 0.3,
            "cerebellum_white": 0.95, "brainstem": 0.85, "nigra": 0.6}
 FLUID = ("csf", "lateral_ventricles", "third_ventricle")
-CONTRAST_YEARS, CONTRAST_LOSS = 55.0, 0.03  # at this age the contrasts hold; loss of grey-white contrast per decade
+CONTRAST_YEARS, CONTRAST_LOSS = 55.0, 0.03  # contrasts hold at this age; loss per decade, chosen
 
 
 @dataclass(frozen=True)
