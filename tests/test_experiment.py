@@ -14,10 +14,11 @@ from headstart.errors import HeadstartError
 from headstart.evaluation.predictions import read_tsv
 from headstart.evaluation.results import read_result
 from headstart.experiment import Request, run, write_report
-from headstart.experiment.cells import chosen
+from headstart.experiment.cells import Trainer, chosen
+from headstart.experiment.run import Job, opened
 from headstart.modelfolder import load_model
 
-QUICK = dict(folds=2, seeds=2, epochs=4, learning_rates=(3e-3, 1e-3))
+QUICK = dict(folds=2, seeds=2, epochs=30, learning_rates=(3e-3, 1e-3))
 
 
 @pytest.fixture(scope="module")
@@ -128,3 +129,11 @@ def test_refit_follows_the_folds() -> None:
     folds = [{"learning_rate": rate, "history": {"best_epoch": epoch}} for rate, epoch in
              ((1e-3, 9), (1e-3, 19), (3e-4, 50), (1e-3, 14))]
     assert chosen(folds) == (1e-3, 15)
+
+
+def test_each_seed_starts_from_weights_of_its_own(toy_store: Path, tmp_path: Path) -> None:
+    data, _, experiment = opened(Job(Request(task="brain-age", **QUICK), toy_store, tmp_path))
+    trainer = Trainer(experiment, data, tmp_path)
+    first, again, other = (trainer._start(seed)[0].backbone.blocks[0][0].weight for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)

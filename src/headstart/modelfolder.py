@@ -80,12 +80,11 @@ def load_model(folder: str | Path) -> tuple[BrainModel, ModelConfig]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from headstart.backbones import build_backbone
-    from headstart.backbones.model import BrainModel
+    from headstart.backbones import build_model
 
     folder = Path(folder)
     config = read_config(folder)
-    model = BrainModel(build_backbone(config.backbone, config.contract.spec), config.num_outputs)
+    model = build_model(config.backbone, config.contract.spec, config.num_outputs)
     try:
         model.load_state_dict(load_file(folder / WEIGHTS), strict=True)
     except (OSError, SafetensorError, RuntimeError) as error:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from headstart.backbones import build_backbone
+from headstart.backbones import build_model
 from headstart.backbones.model import BrainModel
 from headstart.brains.splits import Cell
 from headstart.experiment.data import Data
@@ -85,10 +85,8 @@ class Trainer:
 
     def _start(self, seed: int) -> tuple[BrainModel, dict[str, Any]]:
         """Initial weights: drawn from ``seed``, then whatever the upstream brings, with its receipt."""
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            spec = self.data.store.spec
-            model = BrainModel(build_backbone(self.experiment.backbone, spec), self.experiment.task.num_outputs)
+        spec = self.data.store.spec
+        model = build_model(self.experiment.backbone, spec, self.experiment.task.num_outputs, seed=seed)
         report = load_into(self.experiment.upstream, model.backbone, self.experiment.backbone, spec,
                            accept_licence=self.experiment.accept_licence)
         return model, report.to_json()

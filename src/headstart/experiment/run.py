@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from headstart.backbones import build_backbone
-from headstart.backbones.model import BrainModel
+from headstart.backbones import build_model
 from headstart.brains.progress import progress_bar
 from headstart.brains.splits import REFIT, Cell, Split, make_split
 from headstart.brains.store import Store
@@ -193,7 +192,7 @@ def _save(data: Data, split: Split, experiment: Experiment, result: Result, out:
     """The first seed's refit as a model folder."""
     refit = split.cell(split.seeds[0], REFIT)
     trained_on, before = [data.scans[i] for i in refit.train], _seen(data, experiment)
-    model = BrainModel(build_backbone(experiment.backbone, data.store.spec), data.task.num_outputs)
+    model = build_model(experiment.backbone, data.store.spec, data.task.num_outputs)
     model.load_state_dict(torch.load(out / CELLS / KEPT_WEIGHTS, weights_only=True))
     config = ModelConfig(
         backbone=experiment.backbone, num_outputs=data.task.num_outputs, task=data.task,
