@@ -13,7 +13,7 @@ from headstart.backbones.deepbet_net import DeepbetEncoder
 from headstart.backbones.efficientnet_lite import EfficientNetLite0
 from headstart.backbones.medicalnet import DEPTHS, MedicalNet
 from headstart.backbones.model import BrainModel
-from headstart.backbones.monai_nets import DenseNet121, ResNet18
+from headstart.backbones.monai_nets import DenseNet121
 from headstart.backbones.sfcn import SFCN
 from headstart.backbones.video_nets import NAMES, VideoResNet
 from headstart.backbones.vit import SIZES, VisionTransformer
@@ -45,7 +45,7 @@ BACKBONES: dict[str, Callable[[VolumeSpec], Backbone]] = {
     **{name: partial(_vit, name, 1) for name in SIZES},
     "cnn-small": lambda spec: SmallCNN(),
     "densenet121": lambda spec: DenseNet121(),
-    "resnet18": lambda spec: ResNet18(),
+    "resnet18": lambda spec: MedicalNet(18, shortcut="B"),
     # What published weights need besides: no class token (VideoMAE, MONAI), a class token and four registers (DINOv2).
     **{f"{name}-patches": partial(_vit, name, 0) for name in ("vit-small", "vit-base")},
     **{f"{name}-registers": partial(_vit, name, 5) for name in ("vit-small", "vit-base")},

@@ -17,14 +17,15 @@ class MedicalNet(Backbone):
 
     Args:
         depth: 10, 18 or 50.
+        shortcut: ``A`` pads, ``B`` convolves; that of the published files by default.
     """
 
-    def __init__(self, depth: int) -> None:
+    def __init__(self, depth: int, shortcut: str | None = None) -> None:
         super().__init__()
         from monai.networks import nets
 
-        shortcut, self.num_features = DEPTHS[depth]
-        net = getattr(nets, f"resnet{depth}")(spatial_dims=3, n_input_channels=1, shortcut_type=shortcut,
+        published, self.num_features = DEPTHS[depth]
+        net = getattr(nets, f"resnet{depth}")(spatial_dims=3, n_input_channels=1, shortcut_type=shortcut or published,
                                               bias_downsample=False, conv1_t_stride=2, feed_forward=False)
         self.conv1, self.bn1, self.maxpool = net.conv1, net.bn1, net.maxpool
         self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
