@@ -164,8 +164,7 @@ def test_a_stop_saves_says_how_to_go_on_and_changes_nothing(
 def test_a_stop_in_the_middle_of_training_saves_the_state(store: Path, tmp_path: Path) -> None:
     command = finetune(store, tmp_path / "out", "--epochs", "100", "--learning-rates", "0.001,0.0003", "--jobs", "1")
     with running(command) as process:
-        wait_until(lambda: any((tmp_path / "out").glob("cells/*/0.001/training.pt")))
-        time.sleep(1.5)  # the second rate is under way now, for 16 epochs at least
+        wait_until(lambda: any((tmp_path / "out").glob("cells/*/0.0003")))  # for 16 epochs at least
         process.send_signal(signal.SIGUSR1)
         process.wait(60)
     assert process.returncode == 75

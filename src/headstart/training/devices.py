@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +35,14 @@ def launch() -> Fabric:
             num_nodes=int(os.environ["WORLD_SIZE"]) // int(os.environ["LOCAL_WORLD_SIZE"]),
             strategy=DDPStrategy(timeout=COLLECTIVE_TIMEOUT))
     fabric.launch()
+    if fabric.world_size > 1:  # gloo's threads must end before the interpreter does, or it may abort on its way out
+        atexit.register(_leave)
     return fabric
+
+
+def _leave() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _precision() -> Literal["bf16-mixed", "32-true"]:

@@ -87,6 +87,8 @@ class Run:
 
     def __call__(self) -> History:
         with stop_requests() as stop, torch.random.fork_rng():
+            if self.folder is not None:
+                self.folder.mkdir(parents=True, exist_ok=True)  # from here on a stop is answered with a saved state
             if not self._resume():
                 while not self._done():
                     self._epoch(stop)
