@@ -34,9 +34,13 @@ MAY_IMPORT = {
                     "evaluation", "execution", "report"},
     "experiment": {"brains", "backbones", "tasks", "training", "upstreams", "modelfolder", "evaluation", "execution",
                    "report", "environment"},
+    "benchmark": {"brains", "simulation", "backbones", "tasks", "training", "upstreams", "evaluation", "experiment",
+                  "environment"},
+    "benchmark_report": {"benchmark", "brains", "evaluation", "report", "tasks"},
+    "benchmark_commands": {"benchmark", "benchmark_report", "brains", "evaluation"},
     "prediction": {"brains", "backbones", "tasks", "training", "modelfolder", "environment"},
     "cli": {"brains", "simulation", "tasks", "experiment", "prediction", "pretraining", "upstreams", "evaluation",
-            "report", "modelfolder", "weights_commands"},
+            "report", "modelfolder", "weights_commands", "benchmark", "benchmark_report", "benchmark_commands"},
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 

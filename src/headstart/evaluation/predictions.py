@@ -175,18 +175,26 @@ def read_tsv(path: str | Path) -> Predictions:
         HeadstartError: a column is missing, a row is torn, or a value is not what its column holds.
     """
     header, rows = _read_rows(Path(path))
-    classes = tuple(name.removeprefix("p_") for name in header[len(COLUMNS):])
-    column = dict(zip(header, (np.array(values, dtype=object) for values in zip(*rows, strict=True)), strict=True))
     try:
-        values = {name: _decode(column[name], classes) for name in ("truth", "prediction")}
-        probabilities = np.stack([column[f"p_{name}"].astype(float) for name in classes], 1) if classes else None
-        seed = column["seed"].astype(np.int64)
-        text = {name: column[name] for name in ("dataset", "participant_id", "session", "site", "partition")}
-        return Predictions(**text, subject=column["dataset"] + "/" + column["participant_id"], seed=seed, **values,
-                           classes=classes, probabilities=probabilities)
+        return from_cells(header, rows)
     except (ValueError, HeadstartError) as error:
         problem = error.problem if isinstance(error, HeadstartError) else f"holds a value that does not fit: {error}"
         raise HeadstartError(problem, path=path, fix=MEND) from error
+
+
+def from_cells(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Predictions:
+    """Predictions from the text of a table: its header, and rows of the same length.
+
+    Raises:
+        ValueError, HeadstartError: a value is not what its column holds.
+    """
+    classes = tuple(name.removeprefix("p_") for name in header[len(COLUMNS):])
+    column = dict(zip(header, (np.array(values, dtype=object) for values in zip(*rows, strict=True)), strict=True))
+    values = {name: _decode(column[name], classes) for name in ("truth", "prediction")}
+    probabilities = np.stack([column[f"p_{name}"].astype(float) for name in classes], 1) if classes else None
+    text = {name: column[name] for name in ("dataset", "participant_id", "session", "site", "partition")}
+    return Predictions(**text, subject=column["dataset"] + "/" + column["participant_id"],
+                       seed=column["seed"].astype(np.int64), **values, classes=classes, probabilities=probabilities)
 
 
 def _read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
