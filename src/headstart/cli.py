@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from headstart.benchmark_commands import app as benchmark
+from headstart.benchmark_commands import compare
 from headstart.names import BACKBONES, Volume
 from headstart.weights_commands import app as weights
 
@@ -24,6 +26,8 @@ SET_ASIDE = 10  # + the number of scans that could not be prepared (at most 90)
 
 
 app.add_typer(weights, name="weights")
+app.add_typer(benchmark, name="benchmark")
+app.command()(compare)
 
 
 class CohortName(StrEnum):
@@ -43,7 +47,7 @@ class Mode(StrEnum):
 
 
 class Source(StrEnum):
-    synthetic_mri, real_mri = "synthetic-mri", "real-mri"
+    synthetic_mri, real_mri, video, natural_images = "synthetic-mri", "real-mri", "video", "natural-images"
 
 
 Folders = Annotated[list[Path], typer.Argument(help="BIDS folders with T1w scans.", show_default=False)]
@@ -138,34 +142,54 @@ def finetune(
 
 @app.command()
 def pretrain(
-    backbone: Annotated[str, typer.Option(help="As for finetune.")],
     out: Annotated[Path, typer.Option(help="Folder for the start; give it to finetune --upstream.")],
-    source: Annotated[Source, typer.Option(help="What is learnt from.")] = Source.synthetic_mri,
-    budget_samples: Annotated[int, typer.Option(help="Training samples in all.", min=1)] = 20_000,
-    data: Annotated[Path | None, typer.Option(help="A prepared store; needed for real-mri.")] = None,
-    pool: Annotated[int, typer.Option(help="Brains to simulate, where no store is given.", min=20)] = 4000,
-    generator: Annotated[GeneratorName, typer.Option(help="Where their anatomy comes from.")] = GeneratorName.anatomy,
-    labelmaps: Annotated[Path | None, typer.Option(help="Folder of FreeSurfer-style label maps.")] = None,
-    volume: Annotated[Volume, typer.Option(help="Grid.")] = Volume.mm4,
-    learning_rate: Annotated[float, typer.Option(help="Peak rate.")] = 2e-3,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    config: Annotated[Path | None, typer.Option(help="A YAML file of settings (configs/pretrain-*.yaml); options that "
+                                                     "are given here go before it.", show_default=False)] = None,
+    source: Annotated[Source | None, typer.Option(help="What is learnt from. Default: synthetic-mri. Without --data, "
+                                                       "brains are simulated, clips and pictures rendered.",
+                                                  show_default=False)] = None,
+    backbone: Annotated[str | None, typer.Option(help="As for finetune.", show_default=False)] = None,
+    budget_samples: Annotated[int | None, typer.Option(help="Training samples in all. Default: 20000.",
+                                                       show_default=False)] = None,
+    data: Annotated[Path | None, typer.Option(help="A prepared store; needed for real-mri.",
+                                              show_default=False)] = None,
+    pool: Annotated[int | None, typer.Option(help="Samples to make, where no data is given. Default: 4000.",
+                                             show_default=False)] = None,
+    generator: Annotated[GeneratorName | None, typer.Option(help="Where the anatomy of simulated brains comes from. "
+                                                                 "Default: anatomy.", show_default=False)] = None,
+    labelmaps: Annotated[Path | None, typer.Option(help="Folder of FreeSurfer-style label maps.",
+                                                   show_default=False)] = None,
+    volume: Annotated[Volume | None, typer.Option(help="Grid. Default: 4mm.", show_default=False)] = None,
+    shuffle_labels: Annotated[bool | None, typer.Option("--shuffle-labels", show_default=False,
+                                                        help="Control: each label goes to another sample.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak rate. Default: 0.002.", show_default=False)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Over all processes. Default: 32.", show_default=False)] = None,
+    seed: Annotated[int | None, typer.Option(help="Default: 0.", show_default=False)] = None,
     jobs: Jobs = None,
 ) -> None:
-    """Make a start: train a backbone on age, sex and regional volumes. Stopped, the same command goes on."""
-    from headstart.errors import HeadstartError
-    from headstart.pretraining.run import PretrainRequest
+    """Make a start: train a backbone on brains, clips or pictures. Stopped, the same command goes on."""
+    from headstart.pretraining.config import read_config
     from headstart.pretraining.run import pretrain as run
 
-    if source is Source.real_mri and data is None:
-        raise HeadstartError("real MRI has to come from somewhere", fix="Give --data STORE (see headstart prepare).")
-    run(PretrainRequest(backbone, budget_samples, data, generator.value, labelmaps, volume.value, pool, learning_rate,
-                        seed), out, jobs=jobs or _cores())
-    typer.echo(f"Start: {out}\nUse it: headstart finetune ... --backbone {backbone} --upstream {out}")
+    options = {"source": source, "backbone": backbone, "budget_samples": budget_samples, "data": data, "pool": pool,
+               "generator": generator, "labelmaps": labelmaps, "volume": volume, "shuffle_labels": shuffle_labels,
+               "learning_rate": learning_rate, "batch_size": batch_size, "seed": seed}
+    asked = read_config(config, options)
+    cost = run(asked, out, jobs=jobs or _cores())["cost"]
+    memory = max(cost["peak_memory_gib"].values())
+    typer.echo(f"{cost['samples']:,} samples in {cost['steps']:,} steps and {cost['hours']:.2f} h: "
+               f"{cost['samples_per_second']:.0f} samples/s, at most {memory:.1f} GiB")
+    typer.echo(f"Start: {out}\nUse it: headstart finetune ... --backbone {asked.backbone} --upstream {out}")
 
 
 @app.command()
-def report(out: Annotated[Path, typer.Argument(help="Folder of a finished run.")]) -> None:
-    """Write report.html of a finished run again: one file that opens anywhere."""
+def report(out: Annotated[Path, typer.Argument(help="Folder of a run or a benchmark.")]) -> None:
+    """Write report.html of a run or a benchmark again: one file that opens anywhere."""
+    if (out / "plan.json").exists():
+        from headstart.benchmark_report import write
+
+        typer.echo(f"Report: {write(out)}")
+        return
     from headstart.experiment import write_report
 
     typer.echo(f"Report: {write_report(out)}")

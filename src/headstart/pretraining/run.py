@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,58 +13,43 @@ from headstart.environment import environment
 from headstart.errors import HeadstartError
 from headstart.files import cache_dir, digest_json, one_writer, read_json, write_json
 from headstart.modelfolder import CONFIG, ModelConfig, save_model
-from headstart.pretraining.supervised import Pool
+from headstart.pretraining.card import card
+from headstart.pretraining.config import PROCEDURAL, PretrainConfig
+from headstart.pretraining.curve import Curve, peak_memory_gib
+from headstart.pretraining.pool import Pool
+from headstart.pretraining.procedural import write_pool
+from headstart.pretraining.supervised import Supervised, agreement
 from headstart.simulation.cohort import write_store
-from headstart.training import History, Regression, TrainingPlan, fit, predict
+from headstart.training import History, TrainingPlan, fit, predict
 
 VALIDATION_SHARE = 0.05
-HISTORY, REQUEST = "pretraining.json", "request.json"
-
-_CARD = """# {backbone}, pre-trained on {kind}
-
-A start for `headstart finetune --upstream`, not a finished model. {epochs} epochs over {scans} scans, {seconds:.0f} s.
-Correlation with the truth on held-out scans of the same kind:
-
-| target | r |
-| --- | --- |
-{rows}
-"""
+RECORD, REQUEST, TRAINING = "pretraining.json", "request.json", "training"
 
 
 @dataclass(frozen=True)
-class PretrainRequest:
-    """What is asked for; each field is an option of ``headstart pretrain``.
+class Parts:
+    """Which samples are trained on, and which are held out, as indices into the pool."""
 
-    Attributes:
-        data: a store of labelled scans; simulated into the cache when None.
-        pool: how many brains to simulate then.
-        budget_samples: training samples in all, over as many epochs as the pool needs.
+    train: np.ndarray
+    held_out: np.ndarray
+
+
+def pretrain(config: PretrainConfig, out: Path, *, jobs: int) -> dict[str, Any]:
+    """Pre-train, resumably, into the model folder ``out``; a finished folder is left as it is.
+
+    Returns:
+        What stands in ``pretraining.json``: configuration, curve, scores, costs.
     """
-
-    backbone: str
-    budget_samples: int
-    data: Path | None = None
-    generator: str = "anatomy"
-    labelmaps: Path | None = None
-    volume: str = "4mm"
-    pool: int = 4000
-    learning_rate: float = 2e-3
-    seed: int = 0
-
-
-def pretrain(request: PretrainRequest, out: Path, *, jobs: int) -> Path:
-    """Pre-train, resumably, into the model folder ``out``; a finished folder is left as it is."""
     with one_writer(out):
-        _claim(request, out)
+        _claim(config, out)
         if not (out / CONFIG).exists():
-            pool = Pool.open(request.data or simulated_pool(request, jobs=jobs))
-            _train(request, pool, out)
-    return out
+            _train(config, Pool.open(pool_of(config, jobs=jobs)), out)
+    return read_json(out / RECORD)
 
 
-def _claim(request: PretrainRequest, out: Path) -> None:
-    """Make ``out`` this request's folder; HeadstartError names what differs if it is another's."""
-    mine = {name: str(value) for name, value in asdict(request).items()}
+def _claim(config: PretrainConfig, out: Path) -> None:
+    """Make ``out`` this configuration's folder; HeadstartError names what differs if it is another's."""
+    mine = config.model_dump(mode="json")
     if not (out / REQUEST).exists():
         write_json(out / REQUEST, mine)
     other = read_json(out / REQUEST)
@@ -75,50 +59,75 @@ def _claim(request: PretrainRequest, out: Path) -> None:
                              fix="Give another --out, or remove that folder.")
 
 
-def simulated_pool(request: PretrainRequest, *, jobs: int) -> Path:
-    """The store of simulated brains of this request, in the cache; made or completed if need be."""
+def pool_of(config: PretrainConfig, *, jobs: int) -> Path:
+    """The store to train on: the one given, or one in the cache, made or completed if need be."""
+    if config.data is not None:
+        return config.data
+    if config.source in PROCEDURAL:
+        kind = PROCEDURAL[config.source]
+        path = _cached([kind, config.seed, config.volume, config.pool])
+        return write_pool(path, kind, n=config.pool, seed=config.seed, volume=config.volume)
+    if config.source != "synthetic-mri":
+        raise HeadstartError("real MRI has to come from somewhere", fix="Give --data STORE (see headstart prepare).")
     design: dict[str, Any] = {
-        "purpose": "upstream", "cohort": "ageing", "seed": request.seed, "generator": request.generator,
-        "labelmaps": request.labelmaps, "volume": request.volume}
-    path = cache_dir() / "pools" / digest_json([design, request.pool])
-    return write_store(path, n=request.pool, jobs=jobs, **design)
+        "purpose": "upstream", "cohort": "ageing", "seed": config.seed, "generator": config.generator,
+        "labelmaps": config.labelmaps, "volume": config.volume}
+    return write_store(_cached([design, config.pool]), n=config.pool, jobs=jobs, **design)
 
 
-def _train(request: PretrainRequest, pool: Pool, out: Path) -> None:
-    order = np.random.default_rng(request.seed).permutation(len(pool.targets))
+def _cached(what: list) -> Path:
+    return cache_dir() / "pools" / digest_json(what)
+
+
+def _train(config: PretrainConfig, pool: Pool, out: Path) -> None:
+    pool.check_labels()
+    taught = pool.with_shuffled_labels(config.seed) if config.shuffle_labels else pool
+    parts = _split(pool, config.seed)
+    model = build_model(config.backbone, pool.store.spec, pool.outputs, seed=config.seed)
+    curve = Curve(out / TRAINING / "curve.jsonl")
+    nobody = np.empty(0, np.int64)  # no validation: every start takes the same number of steps, and its last weights
+    history = fit(model, Supervised(pool.labels), taught, parts.train, nobody, plan_of(config, len(parts.train)),
+                  seed=config.seed, folder=out / TRAINING, flip=config.flip, watch=curve.note)
+    scores = agreement(pool.labels, predict(model, pool, parts.held_out), pool.targets[parts.held_out])
+    record = _record(config, pool, history, curve, scores, parts)
+    write_json(out / RECORD, record)
+    _save(config, pool, model, record, out)
+
+
+def _split(pool: Pool, seed: int) -> Parts:
+    order = np.random.default_rng(seed).permutation(len(pool.targets))
     held = max(1, int(VALIDATION_SHARE * len(order)))
-    validation, train = np.sort(order[:held]), np.sort(order[held:])
-    if not len(train):
+    if len(order) <= held:
         raise HeadstartError(f"{len(order)} scans are too few to pre-train on", path=pool.store.path,
                              fix="Give a larger --pool, or a store with more scans.")
-    model = build_model(request.backbone, pool.store.spec, len(pool.names), seed=request.seed)
-    epochs = max(1, round(request.budget_samples / len(train)))
-    plan = TrainingPlan(learning_rate=request.learning_rate, batch_size=min(32, len(train)), max_epochs=epochs,
-                        patience=epochs)
-    history = fit(model, Regression(), pool, train, validation, plan, seed=request.seed, folder=out / "training",
-                  flip=True)
-    held_out = _agreement(pool.names, predict(model, pool, validation), pool.targets[validation])
-    write_json(out / HISTORY, {"targets": list(pool.names), "held_out_r": held_out, "history": history.to_json()})
-    _save(request, pool, model, history, held_out, out)
+    return Parts(np.sort(order[held:]), np.sort(order[:held]))
 
 
-def _agreement(names: Sequence[str], predicted: np.ndarray, truth: np.ndarray) -> dict[str, float | None]:
-    """Correlation of prediction and truth on held-out brains, by target."""
-    found = {}
-    for name, p, t in zip(names, predicted.T, truth.T, strict=True):
-        known = np.isfinite(t)
-        enough = known.sum() > 2 and np.ptp(t[known]) > 0 and np.ptp(p[known]) > 0
-        found[name] = round(float(np.corrcoef(p[known], t[known])[0, 1]), 4) if enough else None
-    return found
+def plan_of(config: PretrainConfig, count: int) -> TrainingPlan:
+    """How to train on ``count`` samples: as many whole epochs as come nearest to the budget."""
+    shared = config.model_dump(include={"learning_rate", "weight_decay", "warmup_fraction", "augmentation"})
+    epochs = max(1, round(config.budget_samples / count))
+    return TrainingPlan(**shared, batch_size=min(config.batch_size, count), max_epochs=epochs, patience=epochs)
 
 
-def _save(request: PretrainRequest, pool: Pool, model, history: History, held_out: dict, out: Path) -> None:
+def _record(config: PretrainConfig, pool: Pool, history: History, curve: Curve, scores: dict[str, float | None],
+            parts: Parts) -> dict[str, Any]:
+    steps, losses = curve.averaged()
+    seconds = sum(epoch.seconds for epoch in history.epochs)
+    samples = len(history.epochs) * len(parts.train)
+    return {
+        "config": config.model_dump(mode="json"), "labels": [label.name for label in pool.labels],
+        "held_out": {"samples": len(parts.held_out), "scores": scores},
+        "cost": {"samples": samples, "steps": steps[-1], "epochs": len(history.epochs), "seconds": round(seconds, 1),
+                 "hours": round(seconds / 3600, 3), "samples_per_second": round(samples / max(seconds, 1e-9), 1),
+                 "peak_memory_gib": peak_memory_gib()},
+        "curve": {"step": steps, "loss": losses}, "made_with": environment()}
+
+
+def _save(config: PretrainConfig, pool: Pool, model, record: dict[str, Any], out: Path) -> None:
     simulated = all(stored.scan.simulated for stored in pool.store.scans)
-    config = ModelConfig(backbone=request.backbone, num_outputs=len(pool.names), contract=pool.store.contract,
-                         upstream="scratch", seen=sorted({stored.scan.dataset for stored in pool.store.scans}),
-                         simulated=simulated, made_with=environment())
-    kind = "simulated brains; no real scan was seen" if simulated else "real scans"
-    rows = "\n".join(f"| {name} | {'–' if r is None else format(r, '.2f')} |" for name, r in held_out.items())
-    card = _CARD.format(backbone=request.backbone, kind=kind, epochs=len(history.epochs), scans=len(pool.targets),
-                        seconds=sum(epoch.seconds for epoch in history.epochs), rows=rows)
-    save_model(out, model, config, card)
+    described = ModelConfig(
+        backbone=config.backbone, num_outputs=pool.outputs, contract=pool.store.contract, upstream="scratch",
+        seen=sorted({stored.scan.dataset for stored in pool.store.scans}), simulated=simulated,
+        made_with=record["made_with"])
+    save_model(out, model, described, card(record, simulated=simulated))

@@ -1,67 +1,73 @@
-"""Supervised pre-training on simulated brains: age, sex and the volumes that are true of each image, jointly.
-
-Volumes are those in template space (``*_rel``), since registration takes a head's size away; their logarithm makes an
-error a proportion. A pool of brains is simulated once and re-augmented in every epoch.
-"""
+"""Supervised pre-training: all labels of a pool jointly, numbers and classes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+import math
+from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from headstart.brains.cohort import Scan
-from headstart.brains.store import Store
-from headstart.errors import HeadstartError
-
-VOLUMES = ("grey", "white", "csf", "lateral_ventricles", "third_ventricle", "hippocampus", "amygdala", "thalamus",
-           "putamen", "caudate", "entorhinal", "cortex")
-TARGETS = ("age", "sex", *(f"log_{name}" for name in VOLUMES))
+from headstart.backbones.model import BrainModel
+from headstart.pretraining.pool import Label
+from headstart.training import Batch, Terms
 
 
-@dataclass(frozen=True, eq=False)
-class Pool:
-    """The scans of a store with every target that its table holds; training reads it as its examples.
+class Supervised:
+    """The mean over labels of Huber loss on standardised numbers and of cross-entropy, in units of pure guessing.
 
-    Attributes:
-        names: those of ``TARGETS`` that vary in this store.
-        targets: (n, len(names)) float64, NaN where a scan has no such label.
+    Args:
+        labels: the outputs of the model follow their order; each may be missing (NaN) where it will.
     """
 
-    store: Store
-    names: tuple[str, ...]
-    targets: np.ndarray
+    def __init__(self, labels: Sequence[Label]) -> None:
+        self.labels = tuple(labels)
 
-    def volumes(self, indices: np.ndarray) -> Tensor:
-        """float32 (len(indices), 1, X, Y, Z)."""
-        return self.store.volumes(indices)
+    def prepare(self, model: nn.Module, targets: np.ndarray) -> None:
+        mean, scale = [], []
+        for label, column in zip(self.labels, targets.T, strict=True):
+            known = column[np.isfinite(column)]
+            is_number = not label.classes and len(known)
+            mean += [float(known.mean()) if is_number else 0.0] * label.outputs
+            scale += [(float(known.std()) or 1.0) if is_number else 1.0] * label.outputs
+        cast(BrainModel, model).set_target_scale(torch.tensor(mean), torch.tensor(scale))
 
-    @classmethod
-    def open(cls, path: Path) -> Pool:
-        """The pool in a store.
-
-        Raises:
-            HeadstartError: no scan has any of the labels.
-        """
-        store = Store.open(path)
-        targets = np.array([_targets(stored.scan) for stored in store.scans], np.float64).reshape(-1, len(TARGETS))
-        varies = [len(np.unique(column[np.isfinite(column)])) > 1 for column in targets.T]
-        if not any(varies):
-            raise HeadstartError("has no scan with age, sex or regional volumes", path=path,
-                                 fix="Pre-train on a store of simulated brains: headstart simulate --store.")
-        return cls(store, tuple(np.array(TARGETS)[varies].tolist()), targets[:, varies])
+    def __call__(self, model: nn.Module, batch: Batch) -> Terms:
+        scale = cast(BrainModel, model).target_scale.split(widths(self.labels))
+        said = model(batch.volumes).float().split(widths(self.labels), dim=1)
+        known = batch.targets.isfinite()
+        targets = torch.where(known, batch.targets, 0).unbind(1)
+        losses = torch.stack([_loss(*item) for item in zip(self.labels, said, targets, scale, strict=True)], 1)
+        count = known.sum(1)
+        return Terms((losses * known).sum(1) / count.clamp(min=1), count / known.shape[1])
 
 
-def _targets(scan: Scan) -> list[float]:
-    sex = {"F": 0.0, "M": 1.0}.get(scan.sex or "", np.nan)
-    age = np.nan if scan.age_years is None or scan.age_censored else scan.age_years
-    return [age, sex, *(_log(scan.columns.get(f"{name}_rel")) for name in VOLUMES)]
+def _loss(label: Label, said: Tensor, target: Tensor, scale: Tensor) -> Tensor:
+    """(b,)"""
+    if label.classes:
+        return F.cross_entropy(said, target.long(), reduction="none") / math.log(label.outputs)
+    error = (said[:, 0] - target) / scale
+    return F.huber_loss(error, torch.zeros_like(error), reduction="none")
 
 
-def _log(text: str | None) -> float:
-    try:
-        return float(np.log(float(text))) if text is not None and float(text) > 0 else np.nan
-    except ValueError:
-        return np.nan
+def widths(labels: Sequence[Label]) -> list[int]:
+    return [label.outputs for label in labels]
+
+
+def agreement(labels: Sequence[Label], predicted: np.ndarray, truth: np.ndarray) -> dict[str, float | None]:
+    """Of predictions (n, outputs) with the truth (n, labels): correlation of numbers, accuracy of classes, by label."""
+    said = np.split(predicted, np.cumsum(widths(labels))[:-1], axis=1)
+    return {label.name: _agreement(label, p, t) for label, p, t in zip(labels, said, truth.T, strict=True)}
+
+
+def _agreement(label: Label, said: np.ndarray, truth: np.ndarray) -> float | None:
+    known = np.isfinite(truth)
+    said, truth = said[known], truth[known]
+    if label.classes:
+        return round(float((said.argmax(1) == truth).mean()), 4) if len(truth) else None
+    if len(truth) < 3 or np.ptp(truth) == 0 or np.ptp(said) == 0:
+        return None
+    return round(float(np.corrcoef(said[:, 0], truth)[0, 1]), 4)

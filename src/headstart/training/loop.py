@@ -34,6 +34,8 @@ from headstart.training.optimisation import build_optimizer, rate_factor, set_ra
 from headstart.training.plan import Epoch, History, TrainingPlan
 from headstart.training.signals import Preempted, StopRequest, stop_requests
 
+Watch = Callable[[int, float], None]  # how many steps are done, and the loss of the last
+
 
 @dataclass
 class Progress:
@@ -54,10 +56,10 @@ class Run:
 
     def __init__(self, model: nn.Module, objective: Objective, examples: Examples, train: np.ndarray,
                  validation: np.ndarray, plan: TrainingPlan, seed: int, folder: Path | None, flip: bool,
-                 checkpoint_seconds: float) -> None:
+                 checkpoint_seconds: float, watch: Watch | None) -> None:
         self.model, self.objective, self.examples, self.plan = model, objective, examples, plan
         self.train, self.validation = np.asarray(train, np.int64), np.asarray(validation, np.int64)
-        self.seed, self.folder, self.checkpoint_seconds = seed, folder, checkpoint_seconds
+        self.seed, self.folder, self.checkpoint_seconds, self.watch = seed, folder, checkpoint_seconds, watch
         self.limits = Augmentation(flip=flip).scaled(plan.augmentation) if plan.augmentation else None
         self.fabric = launch()
         self.progress, self.saved_at = Progress(), time.monotonic()
@@ -102,8 +104,10 @@ class Run:
         load = partial(self._load, epoch=self.progress.epoch)
         for batch in prefetched(load, batches[self.progress.step:]):
             began = time.monotonic()
-            stopping = self._step(batch, stop)
+            stopping, loss = self._step(batch, stop)
             self.progress.seconds += time.monotonic() - began
+            if self.watch is not None and self.fabric.is_global_zero:
+                self.watch(self._steps_done(), loss)
             if stopping:
                 self._preempt(stop)
             if self.fabric.is_global_zero and time.monotonic() - self.saved_at > self.checkpoint_seconds:
@@ -120,12 +124,14 @@ class Run:
         volumes = augment(volumes, batch.seeds, limits) if limits else volumes
         return Batch(volumes, batch.targets.to(self.fabric.device), batch.seeds)
 
-    def _step(self, batch: Batch, stop: StopRequest) -> bool:
-        """One step of the optimiser; True if any process was asked to stop."""
+    def _step(self, batch: Batch, stop: StopRequest) -> tuple[bool, float]:
+        """One step of the optimiser: whether any process was asked to stop, and the loss before it."""
         progress = self.progress
         set_rate(self.optimizer, self._rate())
         torch.manual_seed(_step_seed(self.seed, progress.epoch, progress.step))
-        terms = self.objective(self.network, self._on_device(batch, self.limits))
+        batch = self._on_device(batch, self.limits)
+        with torch.autocast(self.fabric.device.type, torch.bfloat16, enabled=self.plan.precision == "bfloat16"):
+            terms = self.objective(self.network, batch)
         loss = (terms.loss * terms.weight).sum()
         loss_sum, weight_sum, stops = reduce_sum(
             self.fabric, float(loss.detach()), float(terms.weight.sum()), float(bool(stop.name)))
@@ -138,12 +144,14 @@ class Run:
         progress.step += 1
         progress.loss_sum += loss_sum
         progress.weight_sum += weight_sum
-        return stops > 0
+        return stops > 0, loss_sum / max(weight_sum, 1e-12)
+
+    def _steps_done(self) -> int:
+        return self.progress.epoch * steps_per_epoch(len(self.train), self.plan.batch_size) + self.progress.step
 
     def _rate(self) -> float:
-        steps = steps_per_epoch(len(self.train), self.plan.batch_size)
-        done = self.progress.epoch * steps + self.progress.step
-        factor = rate_factor(done, self.plan.max_epochs * steps, self.plan.warmup_fraction)
+        total = self.plan.max_epochs * steps_per_epoch(len(self.train), self.plan.batch_size)
+        factor = rate_factor(self._steps_done(), total, self.plan.warmup_fraction)
         return self.plan.learning_rate * factor
 
     def _guard(self, loss: float) -> None:
@@ -223,7 +231,7 @@ class Run:
 
 def fit(model: nn.Module, objective: Objective, examples: Examples, train: np.ndarray, validation: np.ndarray,
         plan: TrainingPlan, *, seed: int, folder: Path | None = None, flip: bool = False,
-        checkpoint_seconds: float = 60.0) -> History:
+        checkpoint_seconds: float = 60.0, watch: Watch | None = None) -> History:
     """Train ``model`` in place; it ends with the weights of the best validation loss.
 
     Without validation scans it runs all epochs and keeps the last weights. With a ``folder`` the state is saved every
@@ -234,6 +242,8 @@ def fit(model: nn.Module, objective: Objective, examples: Examples, train: np.nd
         objective: what to minimise.
         examples: scans and targets; ``train`` and ``validation`` are indices into them.
         flip: whether left and right may be swapped.
+        watch: told of every step; it may look at the model but not change it. A run that was killed tells again of
+            the steps since its last checkpoint, and they are the same.
 
     Raises:
         Preempted: a stop signal arrived; the state is saved.
@@ -243,7 +253,8 @@ def fit(model: nn.Module, objective: Objective, examples: Examples, train: np.nd
         return _fit_head(cast(BrainModel, model), objective, examples, train, validation, plan)
     several = launch().world_size > 1
     with explained_loss_of_peers() if several else nullcontext(), learning_part(model, plan.mode, seed):
-        return Run(model, objective, examples, train, validation, plan, seed, folder, flip, checkpoint_seconds)()
+        return Run(model, objective, examples, train, validation, plan, seed, folder, flip, checkpoint_seconds,
+                   watch)()
 
 
 def _fit_head(model: BrainModel, objective: Objective, examples: Examples, train: np.ndarray, validation: np.ndarray,

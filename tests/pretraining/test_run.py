@@ -16,21 +16,27 @@ from headstart.brains.store import Store, StoreWriter
 from headstart.brains.volumes import volume_spec
 from headstart.errors import HeadstartError
 from headstart.modelfolder import load_model
-from headstart.pretraining.run import PretrainRequest, pretrain
-from headstart.pretraining.supervised import Pool
+from headstart.pretraining.config import PretrainConfig
+from headstart.pretraining.pool import Label, Pool
+from headstart.pretraining.run import pretrain
 from headstart.upstreams import load_into
+
+
+def config_of(store: Path, **changes) -> PretrainConfig:
+    return PretrainConfig(**{"backbone": "cnn-small", "budget_samples": 200, "data": store, **changes})
 
 
 @pytest.fixture(scope="module")
 def start(toy_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("start")
-    return pretrain(PretrainRequest("cnn-small", budget_samples=200, data=toy_store), out, jobs=1)
+    pretrain(config_of(toy_store), out, jobs=1)
+    return out
 
 
 def test_pool_reads_the_labels_that_exist(toy_store: Path) -> None:
     pool = Pool.open(toy_store)
-    assert pool.names == ("age", "sex", "log_grey")
-    targets = dict(zip(pool.names, pool.targets.T, strict=True))
+    assert pool.labels == (Label("age"), Label("sex"), Label("log_grey"))
+    targets = dict(zip(("age", "sex", "log_grey"), pool.targets.T, strict=True))
     scans = [stored.scan for stored in Store.open(toy_store).scans]
     assert targets["age"][0] == scans[0].age_years
     assert targets["sex"][:4].tolist() == [float(scan.sex == "M") for scan in scans[:4]]
@@ -49,21 +55,40 @@ def test_finetune_can_start_from_it(start: Path) -> None:
     assert config.simulated
 
 
-def test_history_tells_how_it_went(start: Path) -> None:
-    history = json.loads((start / "pretraining.json").read_text())
-    assert len(history["history"]["epochs"]) == round(200 / 32)
-    assert list(history["held_out_r"]) == ["age", "sex", "log_grey"]
+def test_record_and_card_tell_how_it_went(start: Path) -> None:
+    record = json.loads((start / "pretraining.json").read_text())
+    cost, card = record["cost"], (start / "README.md").read_text()
+    assert cost["epochs"] == round(200 / 32)
+    assert cost["samples"] == cost["epochs"] * 32
+    assert record["curve"]["step"] == list(range(1, cost["steps"] + 1))
+    assert list(record["held_out"]["scores"]) == ["age", "sex", "log_grey"]
+    assert f"{cost['steps']} steps" in card
+    assert "simulated brains" in card
+    assert "budget_samples: 200" in card
+
+
+def test_shuffled_labels_teach_nothing(toy_store: Path, tmp_path: Path) -> None:
+    """The control keeps its brains, its steps and its labels as a set; what belongs to whom is lost."""
+    pool = Pool.open(toy_store)
+    shuffled = pool.with_shuffled_labels(0)
+    known = np.isfinite(pool.targets).all(1)
+    assert sorted(map(tuple, shuffled.targets[np.isfinite(shuffled.targets).all(1)])) == sorted(
+        map(tuple, pool.targets[known]))
+    assert (shuffled.targets[known] != pool.targets[known]).any(axis=1).mean() > 0.8
+    pretrain(config_of(toy_store, shuffle_labels=True), tmp_path / "control", jobs=1)
+    card = (tmp_path / "control" / "README.md").read_text()
+    assert "its labels were shuffled" in card
 
 
 def test_a_finished_start_is_left_alone(start: Path, toy_store: Path) -> None:
     before = (start / "model.safetensors").stat().st_mtime_ns
-    pretrain(PretrainRequest("cnn-small", budget_samples=200, data=toy_store), start, jobs=1)
+    pretrain(config_of(toy_store), start, jobs=1)
     assert (start / "model.safetensors").stat().st_mtime_ns == before
 
 
 def test_another_request_is_refused(start: Path, toy_store: Path) -> None:
     with pytest.raises(HeadstartError, match=r"another pre-training.*backbone"):
-        pretrain(PretrainRequest("vit-mini", budget_samples=200, data=toy_store), start, jobs=1)
+        pretrain(config_of(toy_store, backbone="vit-mini"), start, jobs=1)
 
 
 def test_unlabelled_scans_are_refused(toy_store: Path, tmp_path: Path) -> None:
@@ -71,5 +96,5 @@ def test_unlabelled_scans_are_refused(toy_store: Path, tmp_path: Path) -> None:
     bare = [replace(s.scan, age_years=None, sex=None, columns={}) for s in stored.scans[:4]]
     with StoreWriter(tmp_path / "bare", Contract(volume="4mm")) as writer:
         writer.append_many(bare, stored.rows(range(4)))
-    with pytest.raises(HeadstartError, match="no scan with age, sex or regional volumes"):
-        pretrain(PretrainRequest("cnn-small", 10, data=tmp_path / "bare"), tmp_path / "out", jobs=1)
+    with pytest.raises(HeadstartError, match="no scan with age, sex, regional volumes or a class"):
+        pretrain(config_of(tmp_path / "bare"), tmp_path / "out", jobs=1)

@@ -1,0 +1,85 @@
+"""What a pre-training is asked to do: one immutable value, from a file and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from headstart.errors import HeadstartError
+
+Source = Literal["synthetic-mri", "real-mri", "video", "natural-images"]
+PROCEDURAL: Mapping[Source, str] = {"video": "procedural-video", "natural-images": "procedural-images"}
+
+
+class PretrainConfig(BaseModel):
+    """The choices of one pre-training; ``configs/pretrain-*.yaml`` are such values, and so are the options.
+
+    Attributes:
+        source: what is learnt from. Without ``data`` brains are simulated, and clips and pictures are rendered.
+        backbone: as for finetune.
+        data: a prepared store; needed for real MRI.
+        pool: how many brains, clips or pictures are made where no ``data`` is given.
+        generator, labelmaps: where the anatomy of simulated brains comes from.
+        volume: the grid.
+        budget_samples: training samples in all, over as many epochs of the pool as that needs.
+        shuffle_labels: each label goes to another sample: the control of what the images and training alone give.
+        learning_rate, weight_decay, batch_size, warmup_fraction, augmentation: as in ``TrainingPlan``.
+        flip: left and right are swapped at random.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: Source = "synthetic-mri"
+    backbone: str
+    data: Path | None = None
+    pool: int = Field(4000, ge=20)
+    generator: Literal["anatomy", "labelmaps"] = "anatomy"
+    labelmaps: Path | None = None
+    volume: Literal["4mm", "3mm", "2mm", "1mm"] = "4mm"
+    budget_samples: int = Field(20_000, ge=1)
+    shuffle_labels: bool = False
+    learning_rate: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    batch_size: int = Field(32, ge=1)
+    warmup_fraction: float = Field(0.1, ge=0, lt=1)
+    augmentation: float = Field(1.0, ge=0)
+    flip: bool = True
+    seed: int = Field(0, ge=0)
+
+
+def read_config(path: Path | None, options: Mapping[str, Any]) -> PretrainConfig:
+    """The configuration in a YAML file, with the options that were given in place of what it says.
+
+    Args:
+        path: of the file; None where all comes from the options.
+        options: by field; None where the option was not given.
+
+    Raises:
+        HeadstartError: the file cannot be read, or a value is missing, unknown or out of range.
+    """
+    values = {**_read(path), **{name: value for name, value in options.items() if value is not None}}
+    try:
+        return PretrainConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        known = ", ".join(PretrainConfig.model_fields)
+        raise HeadstartError(f"'{field}': {first['msg'].lower()}", path=path,
+                             fix=f"Give --{field.replace('_', '-')}, or mend the file. Fields: {known}.") from error
+
+
+def _read(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise HeadstartError(f"cannot be read as YAML ({error})", path=path,
+                             fix="Give one of configs/pretrain-*.yaml, or a copy of it.") from error
+    if not isinstance(found, dict):
+        raise HeadstartError("holds no settings", path=path, fix="Write one `name: value` a line.")
+    return found
