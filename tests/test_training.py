@@ -54,6 +54,14 @@ def test_learns_and_predicts_in_years() -> None:
     assert history.scans_per_second > 0
 
 
+def test_bfloat16_products_leave_float32_weights_and_nearly_the_same_losses() -> None:
+    exact, (rough, history) = run_fit()[1], run_fit(precision="bfloat16")
+    assert all(value.dtype == torch.float32 for value in rough.state_dict().values())
+    found, wanted = ([epoch.train_loss for epoch in one.epochs] for one in (history, exact))
+    assert found != wanted
+    np.testing.assert_allclose(found, wanted, rtol=0.05)
+
+
 def test_ends_with_the_weights_of_the_best_validation_loss() -> None:
     net, history = run_fit(max_epochs=12, learning_rate=3e-2, patience=12)
     losses = [epoch.validation_loss for epoch in history.epochs]
