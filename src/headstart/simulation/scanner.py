@@ -10,19 +10,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from headstart.brains.intensity import scale_robust
 from headstart.brains.volumes import VolumeSpec, template
 from headstart.errors import HeadstartError
 from headstart.simulation.base import PURPOSES, TISSUES, Shape, Subject
-from headstart.simulation.fields import scatter, smooth_field
+from headstart.simulation.fields import scatter, smooth_volume
 
 # Where a tissue lies between cortex (0) and white matter (1); fluid apart. Chosen by eye on T1w scans, not fitted.
 BETWEEN = {"cortex": 0.0, "entorhinal": -0.05, "white": 1.0, "lesion": 0.35, "hippocampus": 0.05, "amygdala": 0.0,
            "thalamus": 0.6, "putamen": 0.25, "caudate": 0.12, "pallidum": 0.8, "cerebellum_grey": 0.3,
            "cerebellum_white": 0.95, "brainstem": 0.85, "nigra": 0.6}
 FLUID = ("csf", "lateral_ventricles", "third_ventricle")
+FAR_MM = 8.0  # depths are known this far from the brain's outline: it is the rim that stores keep
 CONTRAST_YEARS, CONTRAST_LOSS = 55.0, 0.03  # contrasts hold at this age; loss per decade, chosen
 
 
@@ -69,12 +69,14 @@ def draw_scanner(rng: np.random.Generator, *, name: str = "sim", purpose: str = 
 
     grey = between(0.60, 0.70) if purpose == "cohort" else rng.choice([between(0.50, 0.598), between(0.702, 0.78)])
     blur = between(0.8, 2.0)
+    # Masks of other people's tools, bet's and deepbet's, cut more variously than one study's own.
+    outline_mm = between(-1.0, 3.5) if purpose == "upstream" else between(0.0, 2.5)
     thick = [blur, blur, blur]
     thick[int(rng.integers(3))] += between(0.0, 0.8)
     return Scanner(
         name=name, grey=float(grey), fluid=float(grey) * between(0.25, 0.6), tissue_sd=0.07 * strength,
         bias=between(0.01, 0.06), blur_mm=(thick[0], thick[1], thick[2]), noise=between(0.002, 0.012),
-        outline_mm=between(0.0, 2.5), rim=between(0.0, 0.6), ringing=between(-0.02, 0.025), motion=between(-0.02, 0.04))
+        outline_mm=outline_mm, rim=between(0.0, 0.6), ringing=between(-0.02, 0.025), motion=between(-0.02, 0.04))
 
 
 def acquire(shape: Shape, subject: Subject, scanner: Scanner, spec: VolumeSpec) -> torch.Tensor:
@@ -84,15 +86,15 @@ def acquire(shape: Shape, subject: Subject, scanner: Scanner, spec: VolumeSpec) 
         (X, Y, Z) float32; white matter about 1; exactly 0 outside the brain.
     """
     rng = subject.rng("scan")
-    image = scatter(shape.tissues @ _levels(rng, subject, scanner), spec)
-    depth = scatter(shape.depth_mm, spec)
+    image = scatter(_levels(rng, subject, scanner) @ shape.tissues, spec)
+    depth = scatter(shape.depth_mm, spec, outside=-FAR_MM)
     image = image + _rim(rng, depth, scanner, spec)
     image = _blurred(image, [s / spec.spacing_mm for s in scanner.blur_mm])
     image = _artefacts(rng, image, scanner)
-    image = image * torch.exp(scatter(scanner.bias * smooth_field(rng, spec, 60.0)[:, 0], spec))
-    noise = scanner.noise * torch.from_numpy(rng.standard_normal((2, *spec.shape), dtype=np.float32))
-    image = torch.sqrt((image + noise[0]) ** 2 + noise[1] ** 2)
-    return torch.where(_extracted(rng, depth, scanner, spec), image, 0.0)
+    image *= smooth_volume(rng, spec, ((60.0, scanner.bias),))[0].exp_()
+    noise = torch.from_numpy(rng.standard_normal((2, *spec.shape), dtype=np.float32)).mul_(scanner.noise)
+    image = image.add_(noise[0]).square_().addcmul_(noise[1], noise[1]).sqrt_()
+    return image.mul_(_extracted(rng, depth, scanner, spec))
 
 
 def as_prepared(image: torch.Tensor, spec: VolumeSpec) -> torch.Tensor:
@@ -118,27 +120,30 @@ def _levels(rng: np.random.Generator, subject: Subject, scanner: Scanner) -> tor
 
 def _rim(rng: np.random.Generator, depth: torch.Tensor, scanner: Scanner, spec: VolumeSpec) -> torch.Tensor:
     """Patches of meninges and vessels about the outline, brighter than fluid."""
-    patches = scatter(smooth_field(rng, spec, 14.0)[:, 0], spec).sub(0.3).clamp(0, 1.5)
-    return scanner.rim * rng.uniform(0.3, 1.0) * patches * torch.exp(-(((depth + 1.0) / 2.5) ** 2))
+    patches = smooth_volume(rng, spec, ((14.0, 1.0),))[0].sub_(0.3).clamp_(0, 1.5)
+    strength = scanner.rim * rng.uniform(0.3, 1.0)
+    return torch.exp(((depth + 1.0) / 2.5).square_().neg_()).mul_(patches).mul_(strength)
 
 
 def _extracted(rng: np.random.Generator, depth: torch.Tensor, scanner: Scanner, spec: VolumeSpec) -> torch.Tensor:
     """Which voxels brain extraction keeps: a cut near the outline that wavers."""
-    cut = scanner.outline_mm + 0.3 * rng.standard_normal() + scatter(0.5 * smooth_field(rng, spec, 25.0)[:, 0], spec)
-    inside = torch.from_numpy(template(spec.name).kept)
-    return (depth > -cut) & inside & (depth > -7.9)
+    mean = scanner.outline_mm + 0.3 * rng.standard_normal()
+    return (depth + smooth_volume(rng, spec, ((25.0, 0.5),))[0] > -mean) & (depth > 0.1 - FAR_MM)
 
 
 def _blurred(image: torch.Tensor, sigmas: list[float]) -> torch.Tensor:
     """Gaussian blur, one axis at a time; sigmas in voxels."""
-    for axis, sigma in enumerate(sigmas):
-        reach = max(1, int(np.ceil(2.5 * sigma)))
-        offsets = torch.arange(-reach, reach + 1, dtype=torch.float32)
-        kernel = torch.exp(-0.5 * (offsets / max(sigma, 1e-3)) ** 2)
-        moved = image.movedim(axis, -1)
-        padded = F.pad(moved.reshape(-1, 1, moved.shape[-1]), (reach, reach), mode="replicate")
-        image = F.conv1d(padded, (kernel / kernel.sum())[None, None]).reshape(moved.shape).movedim(-1, axis)
-    return image
+    x, y, z = (_blur(size, sigma) for size, sigma in zip(image.shape, sigmas))
+    return (x @ torch.matmul(y, image @ z.T).flatten(1)).reshape(image.shape)
+
+
+def _blur(size: int, sigma: float) -> torch.Tensor:
+    """(size, size) Gaussian blur along one axis, its ends replicated."""
+    reach = max(1, int(np.ceil(2.5 * sigma)))
+    offsets = torch.arange(-reach, reach + 1)
+    kernel = torch.exp(-0.5 * (offsets / max(sigma, 1e-3)) ** 2)
+    read = (torch.arange(size)[:, None] + offsets).clamp(0, size - 1)
+    return torch.zeros(size, size).scatter_add_(1, read, (kernel / kernel.sum()).expand(size, -1))
 
 
 def _artefacts(rng: np.random.Generator, image: torch.Tensor, scanner: Scanner) -> torch.Tensor:
