@@ -10,8 +10,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from headstart.errors import HeadstartError
+from headstart.training.plan import Precision
 
 Source = Literal["synthetic-mri", "real-mri", "video", "natural-images"]
+Objective = Literal["supervised", "masked", "contrastive"]
 PROCEDURAL: Mapping[Source, str] = {"video": "procedural-video", "natural-images": "procedural-images"}
 
 
@@ -19,6 +21,7 @@ class PretrainConfig(BaseModel):
     """The choices of one pre-training; ``configs/pretrain-*.yaml`` are such values, and so are the options.
 
     Attributes:
+        objective: all labels jointly; hidden patches; or telling two views of one sample from those of others.
         source: what is learnt from. Without ``data`` brains are simulated, and clips and pictures are rendered.
         backbone: as for finetune.
         data: a prepared store; needed for real MRI.
@@ -27,13 +30,14 @@ class PretrainConfig(BaseModel):
         volume: the grid.
         budget_samples: training samples in all, over as many epochs of the pool as that needs.
         shuffle_labels: each label goes to another sample: the control of what the images and training alone give.
-        learning_rate, weight_decay, batch_size, warmup_fraction, augmentation: as in ``TrainingPlan``.
+        learning_rate, weight_decay, batch_size, warmup_fraction, augmentation, precision: as in ``TrainingPlan``.
         flip: left and right are swapped at random.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: Source = "synthetic-mri"
+    objective: Objective = "supervised"
     backbone: str
     data: Path | None = None
     pool: int = Field(4000, ge=20)
@@ -47,7 +51,10 @@ class PretrainConfig(BaseModel):
     batch_size: int = Field(32, ge=1)
     warmup_fraction: float = Field(0.1, ge=0, lt=1)
     augmentation: float = Field(1.0, ge=0)
+    precision: Precision = "float32"
+    precision: Literal["float32", "bfloat16"] = "float32"
     flip: bool = True
+    probe: int = Field(200, ge=0)
     seed: int = Field(0, ge=0)
 
 
