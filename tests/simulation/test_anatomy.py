@@ -27,7 +27,7 @@ def people():
 def test_tissue_fills_every_voxel_once(people):
     for _, shape in people:
         assert shape.tissues.min() >= 0
-        torch.testing.assert_close(shape.tissues.sum(1), torch.ones(len(shape.tissues)), atol=0.02, rtol=0)
+        torch.testing.assert_close(shape.tissues.sum(0), torch.ones(len(shape.depth_mm)), atol=0.02, rtol=0)
 
 
 @pytest.mark.parametrize("structure", [name for name in STRUCTURES if name not in SMALL])
@@ -45,14 +45,14 @@ def test_small_structures_follow_what_is_asked(people):
 def test_labels_are_sums_over_the_painted_tissue(people):
     subject, shape = people[0]
     row = labels_of(subject, shape, SPEC)
-    ml = dict(zip(TISSUES, (shape.tissues.sum(0) * SPEC.spacing_mm**3 / 1000).tolist()))
+    ml = dict(zip(TISSUES, (shape.tissues.sum(1) * SPEC.spacing_mm**3 / 1000).tolist()))
     assert row["grey_rel"] == pytest.approx(sum(ml[name] for name in GREY), rel=1e-4)
     assert row["white_rel"] == pytest.approx(sum(ml[name] for name in WHITE), rel=1e-4)
     assert row["hippocampus_ml"] == pytest.approx(ml["hippocampus"] * shape.head_scale, rel=1e-4)
 
 
 def test_no_two_brains_fold_alike(people):
-    cortex = torch.stack([shape.tissues[:, TISSUES.index("cortex")] for _, shape in people])
+    cortex = torch.stack([shape.tissues[TISSUES.index("cortex")] for _, shape in people])
     alike = np.corrcoef(cortex.numpy())[np.triu_indices(len(people), 1)]
     assert 0.2 < alike.mean() < 0.8
     assert alike.max() < 0.9
@@ -63,7 +63,7 @@ def test_disease_outside_the_trajectories_reaches_the_tissue():
     healthy = measure(generator.shape(subject, SPEC), SPEC)
     nigra = TISSUES.index("nigra")
     ill = generator.shape(replace(subject, losses={"nigra": 0.5, "temporo_parietal": 0.2}), SPEC)
-    before, after = (float(shape.tissues[:, nigra].sum()) for shape in (generator.shape(subject, SPEC), ill))
+    before, after = (float(shape.tissues[nigra].sum()) for shape in (generator.shape(subject, SPEC), ill))
     assert after == pytest.approx(before / 2, rel=0.01)
     assert measure(ill, SPEC)["grey"] == pytest.approx(healthy["grey"], rel=0.01)  # cortex moves, grey matter is set
 

@@ -34,18 +34,17 @@ from headstart.simulation.anatomies import (
     _to_grid,
 )
 from headstart.simulation.base import GREY, TISSUES, WHITE, Shape, Subject
-from headstart.simulation.fields import kept_voxels, sample, smooth_field
+from headstart.simulation.fields import sample, smooth_field
 from headstart.simulation.morph import (
     TEMPLATE_INTRACRANIAL_ML,
     Chance,
+    Deformable,
     Response,
     measure_response,
-    pushed,
     target_ml,
-    unit_pushes,
     warped,
 )
-from headstart.simulation.regions import DEEP, LATERAL_VENTRICLE, TEMPORO_PARIETAL, Ellipsoid, label_regions, radius
+from headstart.simulation.regions import TEMPORO_PARIETAL, Ellipsoid, label_regions, radius
 
 BANK_VERSION = 1
 CHANCE = Chance(warp_mm=((45.0, 2.2), (22.0, 1.3), (12.0, 0.5)), tilt_degrees=2.0, shift_mm=1.5, stretch=0.025)
@@ -55,10 +54,8 @@ COLUMNS = (*FIXED, "entorhinal", "temporo_parietal", "depth_mm", "phase", "fold"
 FOLD_MM = ((13.0, 0.3), (8.0, 0.25))  # knots of the random phase, standard deviation of each band
 EVENED = 0.8  # how far the phase is freed of what differs between lobes
 RIM_MM, RIM_SLOPE = 3.6, 0.6  # so deep below the outline there is no white matter; phase lost per mm above that
-CORRECTIONS = 2  # rounds of pushing, measuring and pushing again
-REACH = 1.9  # no deep structure grows beyond so many of its radii
 SOFT = (0.3, 0.3)  # range of phase over which one tissue gives way to the next: at 0 mm, and per mm of voxel
-ROUNDS = 6
+ROUNDS, CLOSE = 6, 1e-5  # of Newton's method at most, and the relative error of a volume at which it stops
 ENTORHINAL_ML = 6.0  # in template space, of which the average subject has 5
 THINNING = 6.0  # phase lost per unit of local loss of cortex
 
@@ -73,65 +70,45 @@ class AnatomyGenerator:
         """Tissue of one subject; see ``base.Shape``."""
         average, rng = load_average(spec), subject.rng("shape")
         points, _ = warped(rng, spec, CHANCE)
-        unit = unit_pushes(average.pushes, points)
-        moved = points - pushed(unit, _amounts(average, subject, spec, points, unit))
-        columns = dict(zip(COLUMNS, sample(average.bank, BANK_GRID, moved).T.contiguous()))
-        random = sum(sd * smooth_field(rng, spec, knots_mm)[:, 0] for knots_mm, sd in FOLD_MM)
-        columns["phase"] = columns["phase"] + columns["fold"] * random
-        return Shape(_tissues(columns, subject, spec), columns["depth_mm"], subject.head_ml / TEMPLATE_INTRACRANIAL_ML)
+        moved = average.deep.fitted(points, np.array([target_ml(subject, name) for name in PUSHES]), spec)
+        columns = sample(average.bank, BANK_GRID, moved, len(COLUMNS))
+        columns[COLUMNS.index("phase")].addcmul_(columns[COLUMNS.index("fold")], smooth_field(rng, spec, FOLD_MM)[0])
+        return Shape(_tissues(columns, subject, spec), columns[COLUMNS.index("depth_mm")],
+                     subject.head_ml / TEMPLATE_INTRACRANIAL_ML)
 
 
-def _amounts(average: Average, subject: Subject, spec: VolumeSpec, points: torch.Tensor,
-             unit: torch.Tensor) -> np.ndarray:
-    """(k,) pushes in mm that give every deep structure its volume, corrected by what the first ones gave."""
-    deep = deep_voxels(spec)
-    points, unit = points[deep], unit[deep]
-    wanted = aim = np.array([target_ml(subject, name) for name in PUSHES])
-    for _ in range(CORRECTIONS):
-        amounts = average.response.amounts(aim)
-        columns = sample(average.deep, BANK_GRID, points - pushed(unit, amounts))
-        got = columns[:, :len(PUSHES)].sum(0).double().numpy() * spec.spacing_mm**3 / 1000
-        aim = aim * wanted / np.maximum(got, 1e-3)
-    return average.response.amounts(aim)
-
-
-@lru_cache(maxsize=4)
-def deep_voxels(spec: VolumeSpec) -> torch.Tensor:
-    """(m,) those of the kept voxels that a deep structure can reach."""
-    parts = tuple(part for structure in (LATERAL_VENTRICLE, *DEEP.values()) for part in structure)
-    near = radius(parts, spec.affine, spec.shape).ravel()[kept_voxels(spec).numpy()]
-    return torch.from_numpy(np.flatnonzero(near < REACH))
-
-
-def _tissues(columns: dict[str, torch.Tensor], subject: Subject, spec: VolumeSpec) -> torch.Tensor:
-    """(n, tissues): both borders of the cortex are put where grey and white matter have their volumes."""
-    ml = spec.spacing_mm**3 / 1000
-    fixed = {name: columns[name] for name in FIXED}
-    fixed["nigra"] = fixed["nigra"] * (1 - subject.losses.get("nigra", 0.0))
-    total = {name: float(value.double().sum()) * ml for name, value in fixed.items()}
-    space = (1 - torch.stack(list(fixed.values())).sum(0)).clamp(0, 1)
-    phase = torch.minimum(columns["phase"], (columns["depth_mm"] - RIM_MM) * RIM_SLOPE)
+def _tissues(columns: torch.Tensor, subject: Subject, spec: VolumeSpec) -> torch.Tensor:
+    """(tissues, n) from (columns, n): the cortex's borders are put where grey and white matter have their volumes."""
+    ml, by = spec.spacing_mm**3 / 1000, dict(zip(COLUMNS, columns))
+    by["nigra"].mul_(1 - subject.losses.get("nigra", 0.0))
+    fixed = columns[:len(FIXED)]
+    total = dict(zip(FIXED, (fixed.sum(1) * ml).tolist()))
+    space = fixed.sum(0).neg_().add_(1).clamp_(0, 1)
+    phase = torch.minimum(by["phase"], (by["depth_mm"] - RIM_MM).mul_(RIM_SLOPE))
     white = _above(phase, space, target_ml(subject, "white") - sum(total.get(name, 0.0) for name in WHITE), spec)
-    thinned = phase - THINNING * subject.losses.get("temporo_parietal", 0.0) * columns["temporo_parietal"]
-    solid = white.sum().item() * ml + target_ml(subject, "grey") - sum(total.get(name, 0.0) for name in GREY)
-    ribbon = (_above(thinned, space, solid, spec) - white).clamp_min(0)
-    entorhinal = _above(columns["entorhinal"], ribbon, ENTORHINAL_ML, spec)  # as much of the ribbon in everyone
+    thinned = phase.sub_(by["temporo_parietal"], alpha=THINNING * subject.losses.get("temporo_parietal", 0.0))
+    solid = float(white.sum()) * ml + target_ml(subject, "grey") - sum(total.get(name, 0.0) for name in GREY)
+    ribbon = _above(thinned, space, solid, spec).sub_(white).clamp_(min=0)
+    entorhinal = _above(by["entorhinal"], ribbon, ENTORHINAL_ML, spec)  # as much of the ribbon in everyone
     kept = min(1.0, target_ml(subject, "entorhinal") / ENTORHINAL_ML)  # what is lost of it is fluid
-    tissues = {**fixed, "white": white, "entorhinal": kept * entorhinal, "cortex": ribbon - entorhinal,
+    csf = space.sub_(white).sub_(ribbon).add_(entorhinal, alpha=1 - kept).clamp_(min=0)
+    tissues = {**by, "csf": csf, "white": white, "entorhinal": kept * entorhinal, "cortex": ribbon.sub_(entorhinal),
                "lesion": torch.zeros_like(white)}
-    tissues["csf"] = (1 - torch.stack(list(tissues.values())).sum(0)).clamp(0, 1)
-    return torch.stack([tissues[name] for name in TISSUES], 1)
+    return torch.stack([tissues[name] for name in TISSUES])
 
 
 def _above(phase: torch.Tensor, space: torch.Tensor, wanted_ml: float, spec: VolumeSpec) -> torch.Tensor:
     """(n,) share of each voxel whose phase is above the threshold that gives ``wanted_ml`` (Newton's method)."""
     soft = SOFT[0] + SOFT[1] * spec.spacing_mm
     wanted = wanted_ml * 1000 / spec.spacing_mm**3
-    threshold = 0.0
+    level, share, threshold = phase / soft + 0.5, torch.empty_like(phase), 0.0
     for _ in range(ROUNDS):
-        share = torch.minimum(((phase - threshold) / soft + 0.5).clamp(0, 1), space)
-        between = int(torch.count_nonzero((share > 0) & (share < space)))
-        threshold += float(np.clip((float(share.sum()) - wanted) / max(between / soft, 1.0), -0.5, 0.5))
+        share = torch.minimum(torch.sub(level, threshold / soft, out=share).clamp_(min=0), space, out=share)
+        excess = float(share.sum()) - wanted
+        if abs(excess) < CLOSE * wanted:
+            break
+        between = int((share < space).logical_and_(share > 0).sum())
+        threshold += float(np.clip(excess / max(between / soft, 1.0), -0.5, 0.5))
     return share
 
 
@@ -141,15 +118,11 @@ class Average:
 
     Attributes:
         bank: (voxels of ``BANK_GRID``, 24) float16, ``COLUMNS`` then padding.
-        deep: (voxels of ``BANK_GRID``, 8) float16, the structures of ``PUSHES`` alone.
-        pushes: (voxels of ``PUSH_GRID``, 24) float16, three columns a structure of ``PUSHES``, unit vectors outward.
-        response: how volumes answer to pushes.
+        deep: its deep structures alone, eight columns.
     """
 
     bank: torch.Tensor
-    deep: torch.Tensor
-    pushes: torch.Tensor
-    response: Response
+    deep: Deformable
 
 
 @lru_cache(maxsize=4)
@@ -161,9 +134,9 @@ def load_average(spec: VolumeSpec) -> Average:
         _build(smooth_mm, file)
     with np.load(file) as arrays:
         bank, pushes = torch.from_numpy(arrays["bank"]), torch.from_numpy(arrays["pushes"])
-        deep = torch.zeros(len(bank), 8, dtype=bank.dtype)
-        deep[:, :len(PUSHES)] = bank[:, [COLUMNS.index(name) for name in PUSHES]]
-        return Average(bank, deep, pushes, Response(arrays["rest_ml"], arrays["log_change"]))
+        response = Response(arrays["rest_ml"], arrays["log_change"])
+    deep = bank[:, [*(COLUMNS.index(name) for name in PUSHES), -1]]
+    return Average(bank, Deformable.of(deep, range(len(PUSHES)), pushes, response))
 
 
 def _build(smooth_mm: float, file: Path) -> None:
@@ -174,7 +147,8 @@ def _build(smooth_mm: float, file: Path) -> None:
     pushes = np.zeros((int(np.prod(PUSH_GRID.shape)), 24), np.float16)
     for number, (name, reach) in enumerate(PUSHES.items()):
         pushes[:, 3 * number:3 * number + 3] = _push(maps[name] > 0.5, reach)
-    response = measure_response(torch.from_numpy(bank), torch.from_numpy(pushes), COLUMNS)
+    places = [COLUMNS.index(name) for name in PUSHES]
+    response = measure_response(torch.from_numpy(bank), places, torch.from_numpy(pushes))
     with atomic_write(file, "wb") as out:
         np.savez(out, bank=bank, pushes=pushes, rest_ml=response.rest_ml, log_change=response.log_change)
 

@@ -83,7 +83,7 @@ class Shape:
     """One subject's tissue on a grid.
 
     Attributes:
-        tissues: (kept voxels, channels) float32, ``TISSUES`` in order.
+        tissues: (channels, kept voxels) float32, ``TISSUES`` in order.
         depth_mm: (kept voxels,) distance into the brain's outline, negative outside.
         head_scale: native over registered volume.
     """
@@ -121,13 +121,12 @@ class Brains:
 
 def measure(shape: Shape, spec: VolumeSpec) -> dict[str, float]:
     """Volumes in template space (mL), summed over the tissue fractions that are painted."""
-    total = shape.tissues.double().sum(0).numpy() * spec.spacing_mm**3 / 1000
-    by = dict(zip(TISSUES, total.tolist()))
+    by = dict(zip(TISSUES, (shape.tissues.sum(1).double() * spec.spacing_mm**3 / 1000).tolist()))
     grey, white = sum(by[t] for t in GREY), sum(by[t] for t in WHITE)
-    inside = (shape.depth_mm > 0).double() @ shape.tissues[:, 0].double()
+    inside = (shape.depth_mm > 0) * shape.tissues[TISSUES.index("csf")]
     ventricles = sum(by[t] for t in VENTRICLES)
     return {"brain": grey + white + ventricles, "grey": grey, "white": white,
-            "csf": float(inside) * spec.spacing_mm**3 / 1000 + ventricles,
+            "csf": float(inside.sum()) * spec.spacing_mm**3 / 1000 + ventricles,
             **{name: by[name] for name in VOLUMES[4:-2]},
             "entorhinal": by["entorhinal"], "cortex": by["cortex"] + by["entorhinal"]}
 

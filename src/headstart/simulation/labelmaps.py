@@ -23,24 +23,13 @@ from headstart.simulation.anatomies import (
     PIAL_MM,
     PUSHES,
     WHITE_MM,
-    Anatomy,
     load_anatomy,
 )
 from headstart.simulation.base import GREY, TISSUES, WHITE, Shape, Subject
 from headstart.simulation.fields import sample
-from headstart.simulation.morph import (
-    TEMPLATE_INTRACRANIAL_ML,
-    Chance,
-    Response,
-    measure_response,
-    pushed,
-    target_ml,
-    unit_pushes,
-    warped,
-)
+from headstart.simulation.morph import TEMPLATE_INTRACRANIAL_ML, Chance, Deformable, target_ml, warped
 
 CHANCE = Chance(warp_mm=((45.0, 1.8), (22.0, 0.8)), tilt_degrees=1.2, shift_mm=0.8, stretch=0.012)
-ROUNDS = 3  # of pushing and measuring
 NEAR = (0.6, 0.8, 0.3, 0.4, 0.3, 0.3, 0.3)  # log distance, per structure of ``PUSHES``, one is readily pushed over
 ENTORHINAL_ML = 1.9  # mean at 60 years of what the soft ball of the bank holds, thinned so that some keep more
 
@@ -69,58 +58,47 @@ class LabelMapGenerator:
         """Tissue of one subject; see ``base.Shape``."""
         rng = subject.rng("shape")
         wanted = np.array([target_ml(subject, name) for name in PUSHES])
-        anatomy, response = self._likely(rng, wanted, spec)
-        native_over_rel = subject.head_ml / TEMPLATE_INTRACRANIAL_ML
+        anatomy = self._likely(rng, wanted, spec)
         points, _ = warped(rng, spec, CHANCE)
-        unit, aim = unit_pushes(anatomy.pushes, points), wanted
-        for _ in range(ROUNDS):  # the warp changes volumes too: measure what came out and aim again
-            columns = sample(anatomy.bank, BANK_GRID, points - pushed(unit, response.amounts(aim)))
-            aim = aim * np.clip(wanted / _structures_ml(columns, spec), 0.6, 1.6)
-        return Shape(_mixed(columns, subject, spec), columns[:, COLUMNS.index("depth_mm")], native_over_rel)
+        columns = sample(anatomy.maps, BANK_GRID, anatomy.fitted(points, wanted, spec), len(COLUMNS))
+        return Shape(_mixed(columns, subject, spec), columns[COLUMNS.index("depth_mm")],
+                     subject.head_ml / TEMPLATE_INTRACRANIAL_ML)
 
-    def _likely(self, rng: np.random.Generator, wanted_ml: np.ndarray, spec: VolumeSpec) -> tuple[Anatomy, Response]:
+    def _likely(self, rng: np.random.Generator, wanted_ml: np.ndarray, spec: VolumeSpec) -> Deformable:
         """An anatomy drawn with odds that fall with the distance it would have to be pushed."""
         candidates = [_anatomy(path, spec) for path in self.paths]
-        far = np.array([np.log(wanted_ml / response.rest_ml) for _, response in candidates]) / np.array(NEAR)
+        far = np.log(wanted_ml / np.array([anatomy.response.rest_ml for anatomy in candidates])) / np.array(NEAR)
         odds = np.exp(-0.5 * (far**2).sum(1)) + 1e-6
         return candidates[int(rng.choice(len(candidates), p=odds / odds.sum()))]
 
 
 @lru_cache(maxsize=64)
-def _anatomy(path: Path, spec: VolumeSpec) -> tuple[Anatomy, Response]:
+def _anatomy(path: Path, spec: VolumeSpec) -> Deformable:
     anatomy = load_anatomy(path, spec)
-    return anatomy, measure_response(anatomy.bank, anatomy.pushes, COLUMNS)
-
-
-def _structures_ml(columns: torch.Tensor, spec: VolumeSpec) -> np.ndarray:
-    """(k,) volumes of the structures of ``PUSHES``."""
-    totals = columns.double().sum(0).numpy() * spec.spacing_mm**3 / 1000
-    return np.maximum(totals[[COLUMNS.index(name) for name in PUSHES]], 1e-3)
+    return Deformable.of(anatomy.bank, [COLUMNS.index(name) for name in PUSHES], anatomy.pushes)
 
 
 def _mixed(columns: torch.Tensor, subject: Subject, spec: VolumeSpec) -> torch.Tensor:
-    """(n, 24) columns -> (n, tissues): both borders of the cortex are put where grey and white have their volumes."""
-    by = {name: columns[:, i] for i, name in enumerate(COLUMNS)}
-    fixed = {name: by[name] for name in FIXED}
-    ml = spec.spacing_mm**3 / 1000
-    total = {name: float(value.double().sum()) * ml for name, value in fixed.items()}
+    """(tissues, n) from (columns, n): the cortex's borders are put where grey and white matter have their volumes."""
+    ml, by = spec.spacing_mm**3 / 1000, dict(zip(COLUMNS, columns))
+    fixed = columns[COLUMNS.index(FIXED[0]):COLUMNS.index(FIXED[-1]) + 1]
+    total = dict(zip(FIXED, (fixed.sum(1) * ml).tolist()))
     white = _at_total([by[f"white{w}"] for w in WHITE_MM],
                       target_ml(subject, "white") - sum(total[name] for name in WHITE if name in total), ml)
-    rest = (1 - white - sum(fixed.values())).clamp(0, 1)
+    rest = fixed.sum(0).add_(white).neg_().add_(1).clamp_(0, 1)
     grey_wanted = target_ml(subject, "grey") - sum(total[name] for name in GREY if name in total)
-    csf = _at_total([torch.minimum(by[f"csf{s}"], rest) for s in PIAL_MM],
-                    float(rest.double().sum()) * ml - grey_wanted, ml)
-    ribbon = rest - csf
+    csf = _at_total([torch.minimum(by[f"csf{s}"], rest) for s in PIAL_MM], float(rest.sum()) * ml - grey_wanted, ml)
+    ribbon = rest.sub_(csf)
     entorhinal = ribbon * by["entorhinal"]
     lost = np.clip(1 - ENTORHINAL_ML * subject.target("entorhinal") / (float(entorhinal.sum()) * ml), 0, 0.6)
-    tissues = {**fixed, "white": white, "entorhinal": entorhinal * (1 - lost), "cortex": ribbon - entorhinal,
-               "csf": csf + entorhinal * lost}
-    return torch.stack([tissues[name] for name in TISSUES], 1)
+    tissues = {**by, "white": white, "entorhinal": entorhinal * (1 - lost), "cortex": ribbon.sub_(entorhinal),
+               "csf": csf.add_(entorhinal, alpha=float(lost))}
+    return torch.stack([tissues[name] for name in TISSUES])
 
 
 def _at_total(levels: list[torch.Tensor], wanted_ml: float, ml: float) -> torch.Tensor:
     """The mixture of two neighbouring ``levels`` (rising totals) whose total is ``wanted_ml``, or the nearest level."""
-    totals = np.maximum.accumulate([float(level.double().sum()) * ml for level in levels])
+    totals = np.maximum.accumulate([float(level.sum()) * ml for level in levels])
     position = float(np.interp(wanted_ml, totals, np.arange(len(levels))))
     low = min(int(position), len(levels) - 2)
     return torch.lerp(levels[low], levels[low + 1], position - low)

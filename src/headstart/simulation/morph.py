@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from headstart.brains.volumes import VolumeSpec
 from headstart.simulation.ageing import INTRACRANIAL_ML, STRUCTURES, TRAJECTORIES
 from headstart.simulation.anatomies import BANK_GRID, PUSH_GRID, PUSHES
 from headstart.simulation.base import Subject
-from headstart.simulation.fields import kept_world, sample, smooth_field
+from headstart.simulation.fields import kept_world, sample, sample_sum, smooth_field
 
 TEMPLATE_INTRACRANIAL_ML = 1880.0  # the template's own brain mask with its fluid
 PUSH_LEVELS_MM = (-5.0, -2.5, 0.0, 2.5, 5.0, 8.0)
+CORRECTIONS = 2  # rounds of pushing, measuring and pushing again
 
 
 @dataclass(frozen=True)
@@ -54,65 +57,136 @@ class Response:
 
     def amounts(self, wanted_ml: np.ndarray, rounds: int = 6) -> np.ndarray:
         """(k,) pushes in mm that bring every structure to its volume (k,), within the levels tried."""
-        count = len(wanted_ml)
-        amounts, change = np.zeros(count), np.log(wanted_ml / self.rest_ml)
-        own = [np.maximum.accumulate(self.log_change[i, i]) for i in range(count)]
-        of_others = np.zeros((count, count))  # what pushing j does to i
+        count = len(wanted_ml)  # plain lists: for so few numbers arrays are ten times as slow
+        change = np.log(wanted_ml / self.rest_ml).tolist()
+        own = [np.maximum.accumulate(self.log_change[i, i]).tolist() for i in range(count)]
+        alone = self.log_change.transpose(1, 2, 0).tolist()  # [pushed][level][measured]
+        amounts, effect = [0.0] * count, [[0.0] * count for _ in range(count)]  # effect[pushed][measured]
         for _ in range(rounds):  # Gauss-Seidel: each in turn, given what the others do to it
             for i in range(count):
-                wanted = change[i] - of_others[i].sum() + of_others[i, i]
-                amounts[i] = np.interp(wanted, own[i], PUSH_LEVELS_MM)
-                of_others[:, i] = _interpolated(amounts[i], self.log_change[:, i])
-        return amounts
+                wanted = change[i] - sum(effect[j][i] for j in range(count) if j != i)
+                low, share = _between(own[i], wanted)
+                amounts[i] = (1 - share) * PUSH_LEVELS_MM[low] + share * PUSH_LEVELS_MM[low + 1]
+                low, share = _between(PUSH_LEVELS_MM, amounts[i])
+                effect[i] = [(1 - share) * a + share * b for a, b in zip(alone[i][low], alone[i][low + 1])]
+        return np.array(amounts)
 
 
-def _interpolated(amount: float, levels: np.ndarray) -> np.ndarray:
-    """(k,) values of the rows of (k, levels) at a push of ``amount`` mm."""
-    high = int(np.clip(np.searchsorted(PUSH_LEVELS_MM, amount), 1, len(PUSH_LEVELS_MM) - 1))
-    share = (amount - PUSH_LEVELS_MM[high - 1]) / (PUSH_LEVELS_MM[high] - PUSH_LEVELS_MM[high - 1])
-    return levels[:, high - 1] * (1 - share) + levels[:, high] * share
+def _between(levels: Sequence[float], value: float) -> tuple[int, float]:
+    """Which of the rising ``levels`` is below ``value``, and how far on to the next it is, from 0 to 1."""
+    low = min(max(bisect_right(levels, value) - 1, 0), len(levels) - 2)
+    step = levels[low + 1] - levels[low]
+    return low, min(max((value - levels[low]) / step, 0.0), 1.0) if step > 0 else 0.0
 
 
-def measure_response(bank: torch.Tensor, pushes: torch.Tensor, columns: Sequence[str]) -> Response:
+@dataclass(frozen=True)
+class Deformable:
+    """A bank of tissue maps whose deep structures can be pushed to their volumes.
+
+    Attributes:
+        maps: (voxels of ``BANK_GRID``, at least k) whose column ``places[i]`` is the i-th structure of ``PUSHES``.
+        pushes: (voxels of ``PUSH_GRID``, 24), three columns a structure of ``PUSHES``, unit vectors outward.
+        response: how volumes answer to pushes.
+        near: (voxels of ``PUSH_GRID``,) bool, where a structure may come to lie.
+    """
+
+    maps: torch.Tensor
+    places: tuple[int, ...]
+    pushes: torch.Tensor
+    response: Response
+    near: torch.Tensor
+
+    @classmethod
+    def of(cls, maps: torch.Tensor, places: Sequence[int], pushes: torch.Tensor,
+           response: Response | None = None) -> Deformable:
+        """With the response measured, unless it is known, and ``near`` found."""
+        return cls(maps, tuple(places), pushes, response or measure_response(maps, places, pushes),
+                   _within_reach(maps[:, list(places)]))
+
+    def fitted(self, points: torch.Tensor, wanted_ml: np.ndarray, spec: VolumeSpec) -> torch.Tensor:
+        """Where to read the bank, (3, n) mm, so that the structures have the volumes ``wanted_ml`` (k,).
+
+        Args:
+            points: (3, n) where each kept voxel looks in the bank, unpushed.
+        """
+        return points - self._pushed(points, self._amounts(points, wanted_ml, spec))
+
+    def _amounts(self, points: torch.Tensor, wanted_ml: np.ndarray, spec: VolumeSpec) -> np.ndarray:
+        """(k,) mm: the warp of ``points`` changes volumes too, so measure what comes out and aim again."""
+        deep = points.index_select(1, _lookup(self.near, points))
+        unit, aim = unit_pushes(self.pushes, deep), wanted_ml
+        for _ in range(CORRECTIONS):
+            moved = deep - pushed(unit, self.response.amounts(aim))
+            aim = aim * np.clip(wanted_ml / _volumes_ml(self.maps, self.places, moved, spec), 0.6, 1.6)
+        return self.response.amounts(aim)
+
+    def _pushed(self, points: torch.Tensor, amounts_mm: np.ndarray) -> torch.Tensor:
+        """(3, n) mm: all pushes, added up on their coarse grid before they are read."""
+        matrix = F.pad(_stacked(amounts_mm), (0, self.pushes.shape[1] - 3 * len(PUSHES), 0, 1))  # rows of 16 bytes
+        return sample((matrix @ self.pushes.float().T).T.contiguous(), PUSH_GRID, points, 3)
+
+
+def measure_response(maps: torch.Tensor, places: Sequence[int], pushes: torch.Tensor) -> Response:
     """Push each structure of a bank alone, by each level, and measure all of them (on the 4 mm grid)."""
-    places = [columns.index(name) for name in PUSHES]
-
     points = kept_world(PUSH_GRID)
     unit = unit_pushes(pushes, points)
 
     def volumes_ml(amounts_mm: np.ndarray) -> np.ndarray:
-        values = sample(bank, BANK_GRID, points - pushed(unit, amounts_mm))
-        return np.maximum(values.double().sum(0).numpy()[places] * PUSH_GRID.spacing_mm**3 / 1000, 1e-3)
+        return _volumes_ml(maps, places, points - pushed(unit, amounts_mm), PUSH_GRID)
 
     rest = volumes_ml(np.zeros(len(PUSHES)))
     alone = [[volumes_ml(level * unit) for level in PUSH_LEVELS_MM] for unit in np.eye(len(PUSHES))]
     return Response(rest, np.log(np.array(alone) / rest).transpose(2, 0, 1))  # from (pushed, levels, measured)
 
 
+def _volumes_ml(maps: torch.Tensor, places: Sequence[int], points: torch.Tensor, spec: VolumeSpec) -> np.ndarray:
+    """(k,) volumes of the structures read at ``points`` (3, n), voxels of ``spec``; never quite zero."""
+    return np.maximum(sample_sum(maps, BANK_GRID, points)[list(places)] * spec.spacing_mm**3 / 1000, 1e-3)
+
+
 def unit_pushes(pushes: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    """(n, k, 3) displacement at ``points`` (n, 3) for a push of 1 mm of each structure."""
-    return sample(pushes, PUSH_GRID, points)[:, :3 * len(PUSHES)].reshape(len(points), len(PUSHES), 3)
+    """(3 k, n) displacement at ``points`` (3, n) for a push of 1 mm of each structure."""
+    return sample(pushes, PUSH_GRID, points, 3 * len(PUSHES))
 
 
 def pushed(unit: torch.Tensor, amounts_mm: np.ndarray) -> torch.Tensor:
-    """(n, 3) mm: ``unit_pushes`` by these amounts (k,), added up."""
-    return torch.einsum("nkc,k->nc", unit, torch.from_numpy(amounts_mm).float())
+    """(3, n) mm: ``unit_pushes`` by these amounts (k,), added up."""
+    return _stacked(amounts_mm) @ unit
+
+
+def _stacked(amounts_mm: np.ndarray) -> torch.Tensor:
+    """(3, 3 k) the matrix that adds up the pushes of each axis."""
+    return torch.from_numpy(np.kron(amounts_mm, np.eye(3)).astype(np.float32))
+
+
+def _within_reach(structures: torch.Tensor) -> torch.Tensor:
+    """(voxels of ``PUSH_GRID``,) bool: within two voxels, the largest push, of any of ``structures`` (voxels, k)."""
+    present = structures.amax(1).float().reshape(1, 1, *BANK_GRID.shape)
+    coarse = F.max_pool3d(present, int(PUSH_GRID.spacing_mm / BANK_GRID.spacing_mm))
+    return (F.max_pool3d(coarse, 5, stride=1, padding=2) > 0.01).ravel()
+
+
+def _lookup(mask: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """(m,) which of ``points`` (3, n) lie in a voxel of ``mask`` on ``PUSH_GRID``."""
+    origin = torch.from_numpy(PUSH_GRID.affine[:3, 3:]).float()
+    top = torch.tensor(PUSH_GRID.shape)[:, None] - 1.0
+    x, y, z = torch.minimum(((points - origin) / PUSH_GRID.spacing_mm).round_().clamp_(min=0), top).int()
+    return mask.index_select(0, (x * PUSH_GRID.shape[1] + y) * PUSH_GRID.shape[2] + z).nonzero()[:, 0]
 
 
 def warped(rng: np.random.Generator, spec: VolumeSpec, chance: Chance) -> tuple[torch.Tensor, float]:
     """A subject's shape by chance: mirrored or not, misregistered a little, warped smoothly.
 
     Returns:
-        (n, 3) mm, where each kept voxel looks in the bank; and how much smaller that makes every volume.
+        (3, n) mm, where each kept voxel looks in the bank; and how much smaller that makes every volume.
     """
     linear = np.eye(3) + chance.stretch * rng.standard_normal((3, 3)) * (0.4 + 0.6 * np.eye(3))
     linear = _rotation(np.deg2rad(chance.tilt_degrees) * rng.standard_normal(3)) @ linear
     if rng.random() < 0.5:
         linear = linear @ np.diag([-1.0, 1.0, 1.0])
-    moved = kept_world(spec) @ torch.from_numpy(linear.T).float()
-    moved = moved + torch.from_numpy(chance.shift_mm * rng.standard_normal(3)).float()
-    for knots_mm, sd_mm in chance.warp_mm:
-        moved = moved + sd_mm * smooth_field(rng, spec, knots_mm, 3)
+    shift = torch.from_numpy(chance.shift_mm * rng.standard_normal((3, 1))).float()
+    moved = torch.addmm(shift, torch.from_numpy(linear).float(), kept_world(spec))
+    moved += smooth_field(rng, spec, chance.warp_mm, 3)
     return moved, abs(float(np.linalg.det(linear)))
 
 
