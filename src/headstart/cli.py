@@ -14,6 +14,7 @@ import typer
 from headstart.benchmark_commands import app as benchmark
 from headstart.benchmark_commands import compare
 from headstart.names import BACKBONES, Volume
+from headstart.prediction_commands import BidsApp, predict
 from headstart.weights_commands import app as weights
 
 app = typer.Typer(name="headstart", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -25,6 +26,7 @@ INTERRUPTED = 130  # by Ctrl-C
 SET_ASIDE = 10  # + the number of scans that could not be prepared (at most 90)
 
 
+app.command(cls=BidsApp)(predict)
 app.add_typer(weights, name="weights")
 app.add_typer(benchmark, name="benchmark")
 app.command()(compare)

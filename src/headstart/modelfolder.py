@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from headstart.brains.contract import Contract
+from headstart.calibration.familiarity import Familiarity
 from headstart.errors import HeadstartError
 from headstart.files import atomic_write, read_json, write_json
 from headstart.tasks import Task
@@ -15,7 +16,7 @@ from headstart.tasks import Task
 if TYPE_CHECKING:
     from headstart.backbones.model import BrainModel
 
-WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+WEIGHTS, CONFIG, CARD, FEATURES = "model.safetensors", "config.json", "README.md", "features.safetensors"
 
 
 class ModelConfig(BaseModel):
@@ -32,7 +33,7 @@ class ModelConfig(BaseModel):
 
     format: Literal["headstart-model-1"] = "headstart-model-1"
     backbone: str
-    num_outputs: int
+    num_outputs: int = Field(ge=1, le=10_000)
     task: Task | None = None
     contract: Contract
     upstream: str = "scratch"
@@ -43,14 +44,21 @@ class ModelConfig(BaseModel):
     scores: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
-def save_model(folder: str | Path, model: BrainModel, config: ModelConfig, card: str) -> Path:
-    """Write weights (safetensors), ``config.json`` and the model card; each file is whole or absent."""
+def save_model(folder: str | Path, model: BrainModel, config: ModelConfig, card: str,
+               familiarity: Familiarity | None = None) -> Path:
+    """Write weights (safetensors), ``config.json`` and the model card; each file is whole or absent.
+
+    Args:
+        familiarity: what the features of its training scans look like, where that is known.
+    """
     from safetensors.torch import save
 
     folder = Path(folder)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic_write(folder / WEIGHTS, "wb") as file:
         file.write(save(state, metadata={"format": "pt"}))
+    if familiarity is not None:
+        familiarity.write(folder / FEATURES)
     with atomic_write(folder / CARD) as file:
         file.write(card)
     write_json(folder / CONFIG, config.model_dump(mode="json"))  # last: a folder with a config is complete
@@ -91,3 +99,9 @@ def load_model(folder: str | Path) -> tuple[BrainModel, ModelConfig]:
         raise HeadstartError(f"cannot be loaded ({str(error).splitlines()[0]})", path=folder / WEIGHTS,
                              fix="Copy the model folder again, whole.") from error
     return model.eval(), config
+
+
+def read_familiarity(folder: str | Path) -> Familiarity | None:
+    """What the features of the model's training scans look like; None where the folder does not say."""
+    path = Path(folder) / FEATURES
+    return Familiarity.read(path) if path.is_file() else None

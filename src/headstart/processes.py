@@ -17,6 +17,11 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # what clusters
 GO_ON = "Finished parts are kept: run the same command again to go on."
 
 
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextlib.contextmanager
 def stop_signals(tell: Callable[[signal.Signals], None] = lambda _: None) -> Iterator[None]:
     """Raise ``Stopped`` where a signal asks for a stop, after ``tell`` has passed it on; as before at the end.

@@ -1,0 +1,109 @@
+"""One scan to one answer: the model's preprocessing is run and verified, and the answer carries what was found."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from headstart.brains.facts import Facts
+from headstart.brains.scan import Prepared, prepare_scan
+from headstart.brains.volumes import template
+from headstart.prediction.finished import FinishedModel
+from headstart.prediction.quality import Check, Verdict, check_familiarity, check_preparation, overall
+from headstart.tasks import Task
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one scan.
+
+    Attributes:
+        value: the number, or the class's name; None where the scan violates the contract.
+        interval: (low, high) with 90 % coverage at the training sites; None for a class, or where the model came
+            without calibration.
+        probabilities: of every class; empty for a number.
+        verdict: ``ok``, ``flag`` (see ``checks``) or ``refused``.
+        checks: every condition of the contract.
+        facts: what was measured while the scan was prepared.
+        seconds: by step.
+    """
+
+    task: Task
+    value: float | str | None
+    interval: tuple[float, float] | None
+    probabilities: dict[str, float]
+    verdict: Verdict
+    checks: tuple[Check, ...]
+    facts: Facts
+    seconds: dict[str, float]
+
+    @property
+    def doubts(self) -> tuple[Check, ...]:
+        """The conditions that are not met."""
+        return tuple(check for check in self.checks if check.verdict in ("flag", "refused"))
+
+    @property
+    def refusal(self) -> str | None:
+        """Why there is no value."""
+        if self.verdict != "refused":
+            return None
+        broken = [check for check in self.checks if check.verdict == "refused"]
+        return "the scan violates the model's contract: " + "; ".join(
+            f"{check.name} is {check.found}, expected {check.wanted}" for check in broken)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "value": self.value, "unit": self.task.unit, "interval": self.interval, "probabilities": self.probabilities,
+            "verdict": self.verdict, "checks": [vars(check) for check in self.checks], "facts": self.facts.to_json(),
+            "seconds": self.seconds}
+
+
+def predict_scan(model: FinishedModel, path: str | Path) -> Prediction:
+    """Prepare the T1w scan at ``path`` as the model's contract says, verify that, and predict.
+
+    Raises:
+        HeadstartError: the scan cannot be prepared; it says why.
+    """
+    return predict_prepared(model, prepare_scan(path, model.config.contract))
+
+
+def predict_prepared(model: FinishedModel, prepared: Prepared) -> Prediction:
+    """As ``predict_scan``, for a scan that was prepared under the model's contract."""
+    checks = check_preparation(prepared, model.config.contract)
+    prediction = Prediction(model.task, None, None, {}, overall(checks), checks, prepared.facts, prepared.seconds)
+    if prediction.verdict == "refused":
+        return prediction
+    start = time.perf_counter()
+    features, output = forward(model, as_stored(prepared.volume, model))
+    checks = (*checks, check_familiarity(features, model.familiarity))
+    seconds = {**prepared.seconds, "predict": round(time.perf_counter() - start, 4)}
+    return replace(answered(prediction, model, output), verdict=overall(checks), checks=checks, seconds=seconds)
+
+
+def answered(prediction: Prediction, model: FinishedModel, output: np.ndarray) -> Prediction:
+    """``prediction`` with the answer that the network's ``output`` (num_outputs,) stands for."""
+    if model.task.kind == "regression":
+        return replace(prediction, value=float(output[0]))
+    shares = np.exp(output - output.max())
+    shares /= shares.sum()
+    probabilities = {name: float(share) for name, share in zip(model.task.classes, shares, strict=True)}
+    return replace(prediction, value=model.task.classes[int(shares.argmax())], probabilities=probabilities)
+
+
+def as_stored(volume: np.ndarray, model: FinishedModel) -> torch.Tensor:
+    """(X, Y, Z) as a store would give it back, (1, 1, X, Y, Z): near the template's brain, in half precision."""
+    kept = template(model.config.contract.volume).kept
+    values = np.where(kept, volume, 0).astype(np.float16).astype(np.float32)
+    return torch.from_numpy(values)[None, None]
+
+
+def forward(model: FinishedModel, volumes: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Features that the head reads (d,), and outputs (num_outputs,), of one scan."""
+    with torch.inference_mode():
+        features = model.network.normed_features(volumes)
+        return features[0].numpy(), model.network.forward_head(features)[0].numpy()
