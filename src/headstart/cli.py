@@ -52,6 +52,10 @@ class Source(StrEnum):
     synthetic_mri, real_mri, video, natural_images = "synthetic-mri", "real-mri", "video", "natural-images"
 
 
+class Learning(StrEnum):
+    supervised, masked, contrastive = "supervised", "masked", "contrastive"
+
+
 Folders = Annotated[list[Path], typer.Argument(help="BIDS folders with T1w scans.", show_default=False)]
 Jobs = Annotated[int | None, typer.Option(help="Processes. Default: one per core.", show_default=False)]
 
@@ -151,6 +155,7 @@ def pretrain(
                                                        "brains are simulated, clips and pictures rendered.",
                                                   show_default=False)] = None,
     backbone: Annotated[str | None, typer.Option(help="As for finetune.", show_default=False)] = None,
+    objective: Annotated[Learning | None, typer.Option(help="How. Default: supervised.", show_default=False)] = None,
     budget_samples: Annotated[int | None, typer.Option(help="Training samples in all. Default: 20000.",
                                                        show_default=False)] = None,
     data: Annotated[Path | None, typer.Option(help="A prepared store; needed for real-mri.",
@@ -173,11 +178,15 @@ def pretrain(
     from headstart.pretraining.config import read_config
     from headstart.pretraining.run import pretrain as run
 
-    options = {"source": source, "backbone": backbone, "budget_samples": budget_samples, "data": data, "pool": pool,
-               "generator": generator, "labelmaps": labelmaps, "volume": volume, "shuffle_labels": shuffle_labels,
-               "learning_rate": learning_rate, "batch_size": batch_size, "seed": seed}
+    options = {
+        "source": source, "objective": objective, "backbone": backbone, "budget_samples": budget_samples, "data": data,
+        "pool": pool, "generator": generator, "labelmaps": labelmaps, "volume": volume, "seed": seed,
+        "shuffle_labels": shuffle_labels, "learning_rate": learning_rate, "batch_size": batch_size}
     asked = read_config(config, options)
-    cost = run(asked, out, jobs=jobs or _cores())["cost"]
+    record = run(asked, out, jobs=jobs or _cores())
+    if not record:  # one of several processes; the first one speaks
+        return
+    cost = record["cost"]
     memory = max(cost["peak_memory_gib"].values())
     typer.echo(f"{cost['samples']:,} samples in {cost['steps']:,} steps and {cost['hours']:.2f} h: "
                f"{cost['samples_per_second']:.0f} samples/s, at most {memory:.1f} GiB")

@@ -23,7 +23,7 @@ from headstart.upstreams import load_into
 
 
 def config_of(store: Path, **changes) -> PretrainConfig:
-    return PretrainConfig(**{"backbone": "cnn-small", "budget_samples": 200, "data": store, **changes})
+    return PretrainConfig(**{"backbone": "cnn-small", "budget_samples": 200, "data": store, "probe": 0, **changes})
 
 
 @pytest.fixture(scope="module")

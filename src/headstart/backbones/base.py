@@ -29,6 +29,17 @@ class Backbone(nn.Module, ABC):
         return self.forward_features(volumes)
 
 
+class ConvolutionalBackbone(Backbone):
+    """A backbone whose pooled features are the mean over space of a map of features."""
+
+    @abstractmethod
+    def forward_map(self, volumes: Tensor) -> Tensor:
+        """Volumes (n, 1, X, Y, Z) to features where they are, (n, num_features, x, y, z)."""
+
+    def forward_features(self, volumes: Tensor) -> Tensor:
+        return self.forward_map(volumes).mean(dim=(2, 3, 4))
+
+
 def parameters_of(*parts: nn.Module | nn.Parameter) -> list[nn.Parameter]:
     """The parameters of modules and bare parameters, flattened."""
     def flatten(part: nn.Module | nn.Parameter) -> Iterable[nn.Parameter]:

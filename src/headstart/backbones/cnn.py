@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from headstart.backbones.base import Backbone, parameters_of
+from headstart.backbones.base import ConvolutionalBackbone, parameters_of
 
 WIDTHS = (32, 48, 64, 96, 128)
 
 
-class SmallCNN(Backbone):
+class SmallCNN(ConvolutionalBackbone):
     """Convolution, GroupNorm, ReLU, halving: five times, then the mean over space."""
 
     def __init__(self, widths: tuple[int, ...] = WIDTHS) -> None:
@@ -18,8 +18,8 @@ class SmallCNN(Backbone):
         inputs = (1, *widths[:-1])
         self.blocks = nn.Sequential(*(_block(a, b) for a, b in zip(inputs, widths, strict=True)))
 
-    def forward_features(self, volumes: Tensor) -> Tensor:
-        return self.blocks(volumes).mean(dim=(2, 3, 4))
+    def forward_map(self, volumes: Tensor) -> Tensor:
+        return self.blocks(volumes)
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         return [parameters_of(block) for block in self.blocks]

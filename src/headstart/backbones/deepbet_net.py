@@ -9,12 +9,12 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from headstart.backbones.base import Backbone, parameters_of
+from headstart.backbones.base import ConvolutionalBackbone, parameters_of
 
 WIDTHS = (16, 32, 64, 128)
 
 
-class DeepbetEncoder(Backbone):
+class DeepbetEncoder(ConvolutionalBackbone):
     """A ResNet-18 of a quarter of the width, with InstanceNorm, in 3D."""
 
     num_features = WIDTHS[-1]
@@ -27,8 +27,8 @@ class DeepbetEncoder(Backbone):
         self.down1, self.down2, self.down3 = (
             _Down(inputs, outputs, stride=2) for inputs, outputs in pairwise(WIDTHS))
 
-    def forward_features(self, volumes: Tensor) -> Tensor:
-        return self.down3(self.down2(self.down1(self.down0(self.init(volumes))))).mean(dim=(2, 3, 4))
+    def forward_map(self, volumes: Tensor) -> Tensor:
+        return self.down3(self.down2(self.down1(self.down0(self.init(volumes)))))
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         return [parameters_of(part) for part in (self.init, self.down0, self.down1, self.down2, self.down3)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from headstart.backbones.base import Backbone, parameters_of
+from headstart.backbones.base import ConvolutionalBackbone, parameters_of
 
 STAGES = (  # repeats, kernel, stride, expansion, width
     (1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192),
@@ -18,7 +18,7 @@ STAGES = (  # repeats, kernel, stride, expansion, width
 EPSILON = 1e-3
 
 
-class EfficientNetLite0(Backbone):
+class EfficientNetLite0(ConvolutionalBackbone):
     """3.4 million parameters in 2D, 4.1 in 3D: only depthwise kernels gain a dimension."""
 
     num_features = 1280
@@ -29,9 +29,9 @@ class EfficientNetLite0(Backbone):
         self.blocks = nn.Sequential(*_stages(32))
         self.conv_head, self.bn2 = nn.Conv3d(320, 1280, 1, bias=False), nn.BatchNorm3d(1280, eps=EPSILON)
 
-    def forward_features(self, volumes: Tensor) -> Tensor:
+    def forward_map(self, volumes: Tensor) -> Tensor:
         x = self.blocks(F.relu6(self.bn1(self.conv_stem(volumes))))
-        return F.relu6(self.bn2(self.conv_head(x))).mean(dim=(2, 3, 4))
+        return F.relu6(self.bn2(self.conv_head(x)))
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         return [parameters_of(self.conv_stem, self.bn1), *(parameters_of(stage) for stage in self.blocks),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from headstart.backbones.base import Backbone, parameters_of
+from headstart.backbones.base import ConvolutionalBackbone, parameters_of
 
 DEPTHS = {10: ("B", 512), 18: ("A", 512), 50: ("B", 2048)}  # kind of shortcut, features
 
 
-class MedicalNet(Backbone):
+class MedicalNet(ConvolutionalBackbone):
     """ResNet-10, -18 or -50 without its head; parameter names are MedicalNet's, and torchvision's.
 
     MedicalNet dilates layers 3 and 4 for segmentation; as in MONAI they are strided here, with the same weights.
@@ -30,9 +30,9 @@ class MedicalNet(Backbone):
         self.conv1, self.bn1, self.maxpool = net.conv1, net.bn1, net.maxpool
         self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
 
-    def forward_features(self, volumes: Tensor) -> Tensor:
+    def forward_map(self, volumes: Tensor) -> Tensor:
         x = self.maxpool(F.relu(self.bn1(self.conv1(volumes))))
-        return self.layer4(self.layer3(self.layer2(self.layer1(x)))).mean(dim=(2, 3, 4))
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         stem = parameters_of(self.conv1, self.bn1)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from headstart.backbones.base import Backbone, parameters_of
+from headstart.backbones.base import ConvolutionalBackbone, parameters_of
 
 
-class DenseNet121(Backbone):
+class DenseNet121(ConvolutionalBackbone):
     """DenseNet-121 in 3D (Huang et al., arXiv 1608.06993)."""
 
     num_features = 1024
@@ -19,8 +19,8 @@ class DenseNet121(Backbone):
 
         self.features = MonaiDenseNet121(spatial_dims=3, in_channels=1, out_channels=1).features
 
-    def forward_features(self, volumes: Tensor) -> Tensor:
-        return F.relu(self.features(volumes)).mean(dim=(2, 3, 4))
+    def forward_map(self, volumes: Tensor) -> Tensor:
+        return F.relu(self.features(volumes))
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         return [group for part in self.features if (group := parameters_of(part))]

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from headstart.backbones.base import Backbone, parameters_of
+from headstart.backbones.base import ConvolutionalBackbone, parameters_of
 
 WIDTHS = (32, 64, 128, 256, 256)
 
 
-class SFCN(Backbone):
+class SFCN(ConvolutionalBackbone):
     """Five convolutions, each normalised, pooled and rectified, then a pointwise one, then the mean over space."""
 
     num_features = 64
@@ -26,8 +26,8 @@ class SFCN(Backbone):
         self.feature_extractor.add_module(f"conv_{len(WIDTHS)}", nn.Sequential(
             nn.Conv3d(WIDTHS[-1], self.num_features, 1), nn.BatchNorm3d(self.num_features), nn.ReLU()))
 
-    def forward_features(self, volumes: Tensor) -> Tensor:
-        return self.feature_extractor(volumes).mean(dim=(2, 3, 4))
+    def forward_map(self, volumes: Tensor) -> Tensor:
+        return self.feature_extractor(volumes)
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         return [parameters_of(block) for block in self.feature_extractor]

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from headstart.backbones.base import Backbone, parameters_of
+from headstart.backbones.base import ConvolutionalBackbone, parameters_of
 
 NAMES = {"r3d-18": "r3d_18", "mc3-18": "mc3_18", "r2plus1d-18": "r2plus1d_18"}
 
 
-class VideoResNet(Backbone):
+class VideoResNet(ConvolutionalBackbone):
     """R3D-18, MC3-18 or R(2+1)D-18 without its classifier; parameter names are torchvision's.
 
     Args:
@@ -32,9 +32,9 @@ class VideoResNet(Backbone):
         self.stem[0] = nn.Conv3d(1, first.out_channels, first.kernel_size, first.stride, first.padding, bias=False)
         nn.init.kaiming_normal_(self.stem[0].weight, mode="fan_out", nonlinearity="relu")
 
-    def forward_features(self, volumes: Tensor) -> Tensor:
+    def forward_map(self, volumes: Tensor) -> Tensor:
         x = self.layer2(self.layer1(self.stem(volumes)))
-        return self.layer4(self.layer3(x)).mean(dim=(2, 3, 4))
+        return self.layer4(self.layer3(x))
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         return [parameters_of(part) for part in (self.stem, self.layer1, self.layer2, self.layer3, self.layer4)]

@@ -70,9 +70,7 @@ class VisionTransformer(Backbone):
 
     def patches(self, volumes: Tensor) -> Tensor:
         """Volumes (n, 1, X, Y, Z) to the voxels of the patches that hold brain, (n, T, patch**3)."""
-        (gx, gy, gz), p = self.grid, self.patch
-        blocks = volumes.reshape(-1, gx, p, gy, p, gz, p).permute(0, 1, 3, 5, 2, 4, 6)
-        return blocks.reshape(-1, gx * gy * gz, p**3).index_select(1, self.tokens)
+        return cut_patches(volumes, self.patch).index_select(1, self.tokens)
 
     def embed(self, volumes: Tensor) -> Tensor:
         """Volumes (n, 1, X, Y, Z) to patch tokens with their positions, (n, T, width), without the class token."""
@@ -164,6 +162,13 @@ class Block(nn.Module):
     def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
         x = x + self.attn(self.norm1(x), rotation)
         return x + self.mlp(self.norm2(x))
+
+
+def cut_patches(volumes: Tensor, patch: int) -> Tensor:
+    """Volumes (n, 1, X, Y, Z) to the voxels of all their patches in C order, (n, patches, patch**3)."""
+    gx, gy, gz = (size // patch for size in volumes.shape[2:])
+    blocks = volumes.reshape(-1, gx, patch, gy, patch, gz, patch).permute(0, 1, 3, 5, 2, 4, 6)
+    return blocks.reshape(-1, gx * gy * gz, patch**3)
 
 
 def brain_tokens(spec: VolumeSpec) -> np.ndarray:

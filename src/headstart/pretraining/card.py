@@ -20,7 +20,7 @@ SAW = {
 BLOCKS = "▁▂▃▄▅▆▇█"
 WIDTH = 50  # characters of the curve
 
-_CARD = """# {backbone}, pre-trained on {source}
+_CARD = """# {backbone}, pre-trained on {source}, {objective}
 
 A start for `headstart finetune --upstream`, not a finished model. It saw {saw}.{control}
 
@@ -35,12 +35,7 @@ A start for `headstart finetune --upstream`, not a finished model. It saw {saw}.
 
 ## What it learnt
 
-Held-out samples of the same kind ({held_out}); correlation with the truth, or share of correct classes:
-
-| label | score |
-| --- | --- |
-{scores}
-
+{learnt}
 Training loss, first step to last, {first:.3f} to {last:.3f}:
 
 `{curve}`
@@ -62,14 +57,34 @@ def card(record: Mapping[str, Any], *, simulated: bool) -> str:
                if config["shuffle_labels"] else "")
     memory = ", ".join(f"{gib:.2f} GiB ({what})" for what, gib in cost["peak_memory_gib"].items())
     machine = record["made_with"]
-    scores = "\n".join(f"| {name} | {'–' if score is None else format(score, '.2f')} |"
-                       for name, score in record["held_out"]["scores"].items())
     return _CARD.format(
-        backbone=config["backbone"], source=source, saw=SAW[source], control=control, memory=memory, scores=scores,
+        backbone=config["backbone"], objective=config["objective"], source=source, saw=SAW[source], control=control,
+        memory=memory, learnt=_scores(record["held_out"]) + _probe(record["looks"]),
         machine=f"{machine['processor']}, {machine['cores']} cores, {', '.join(machine['devices'])}",
-        held_out=record["held_out"]["samples"], first=losses[0], last=losses[-1], curve=sparkline(losses),
+        first=losses[0], last=losses[-1], curve=sparkline(losses),
         config=yaml.safe_dump({name: value for name, value in config.items() if value is not None}, sort_keys=False),
         **{name: cost[name] for name in ("samples", "epochs", "steps", "hours", "samples_per_second")})
+
+
+def _scores(held_out: Mapping[str, Any]) -> str:
+    """Of a supervised start: its own labels on samples it was not trained on."""
+    if not held_out["scores"]:
+        return ""
+    rows = "\n".join(f"| {name} | {'–' if score is None else format(score, '.2f')} |"
+                     for name, score in held_out["scores"].items())
+    return (f"Held-out samples of the same kind ({held_out['samples']}); correlation with the truth, or share of "
+            f"correct classes:\n\n| label | score |\n| --- | --- |\n{rows}\n\n")
+
+
+def _probe(looks: list[Mapping[str, Any]]) -> str:
+    """What a linear probe read from the features, before the first step and after the last."""
+    if not looks:
+        return ""
+    first, last = looks[0], looks[-1]
+    rows = "\n".join(f"| {name} | {first['probe'][name]:.2f} | {score:.2f} |" for name, score in last["probe"].items())
+    return ("Linear probe on simulated brains of other people and scanners; correlation, for sex the share of correct "
+            f"answers:\n\n| label | untrained | trained |\n| --- | --- | --- |\n{rows}\n"
+            f"| effective rank | {first['rank']:.1f} | {last['rank']:.1f} |\n\n")
 
 
 def named(config: Mapping[str, Any], *, simulated: bool) -> str:

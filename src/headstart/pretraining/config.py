@@ -32,6 +32,7 @@ class PretrainConfig(BaseModel):
         shuffle_labels: each label goes to another sample: the control of what the images and training alone give.
         learning_rate, weight_decay, batch_size, warmup_fraction, augmentation, precision: as in ``TrainingPlan``.
         flip: left and right are swapped at random.
+        probe: how many held-out simulated brains a linear probe reads now and then; 0: none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,7 +53,6 @@ class PretrainConfig(BaseModel):
     warmup_fraction: float = Field(0.1, ge=0, lt=1)
     augmentation: float = Field(1.0, ge=0)
     precision: Precision = "float32"
-    precision: Literal["float32", "bfloat16"] = "float32"
     flip: bool = True
     probe: int = Field(200, ge=0)
     seed: int = Field(0, ge=0)

@@ -79,6 +79,13 @@ class Pool:
         order = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 1]))).permutation(len(self.targets))
         return replace(self, targets=self.targets[order])
 
+    def with_ages_only(self) -> Pool:
+        """The same samples with their ages in years as the one target, NaN where unknown."""
+        names = [label.name for label in self.labels]
+        unknown = np.full((len(self.targets), 1), np.nan)
+        ages = self.targets[:, [names.index("age")]] if "age" in names else unknown
+        return replace(self, labels=(Label("age"),), targets=ages)
+
 
 def _numbers(scans: list[Scan]) -> list[tuple[Label, np.ndarray]]:
     sex = {"F": 0.0, "M": 1.0}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,22 +13,20 @@ import torch
 from headstart.backbones import BrainModel, build_model
 from headstart.environment import environment
 from headstart.errors import HeadstartError
-from headstart.files import cache_dir, digest_json, one_writer, read_json, write_json
+from headstart.files import one_writer, read_json, write_json
 from headstart.modelfolder import CONFIG, ModelConfig, save_model
 from headstart.pretraining.card import card
-from headstart.pretraining.config import PROCEDURAL, PretrainConfig
+from headstart.pretraining.config import PretrainConfig, read_config
 from headstart.pretraining.curve import peak_memory_gib
-from headstart.pretraining.monitor import Monitor, probe_brains
+from headstart.pretraining.data import is_first, pool_of, probe_store
+from headstart.pretraining.monitor import Monitor
 from headstart.pretraining.objectives import OBJECTIVES, Pretext
 from headstart.pretraining.pool import Pool
-from headstart.pretraining.procedural import write_pool
 from headstart.pretraining.supervised import agreement
-from headstart.simulation.cohort import write_store
 from headstart.training import History, TrainingPlan, fit, predict
 
 VALIDATION_SHARE = 0.05
-RECORD, REQUEST, TRAINING, READY = "pretraining.json", "request.json", "training", "ready"
-NOBODY = np.empty(0, np.int64)
+RECORD, REQUEST, TRAINING = "pretraining.json", "request.json", "training"
 
 
 @dataclass(frozen=True)
@@ -41,26 +37,100 @@ class Parts:
     held_out: np.ndarray
 
 
-@dataclass(frozen=True)
-class Data:
-    """What a run reads: the pool, and the brains of its probe."""
-
-    pool: Pool
-    brains: Pool | None
-
-
 def pretrain(config: PretrainConfig, out: Path, *, jobs: int) -> dict[str, Any]:
     """Pre-train, resumably, into the model folder ``out``; a finished folder is left as it is.
 
     Under torchrun all processes share every batch, and the first one writes.
 
     Returns:
-        What stands in ``pretraining.json``: configuration, curve, scores, costs.
+        What stands in ``pretraining.json``: configuration, curve, scores, costs. Nothing in the other processes.
     """
-    first = int(os.environ.get("RANK", "0")) == 0
-    with one_writer(out) if first else nullcontext():
-        if first:
+    with one_writer(out) if is_first() else nullcontext():
+        if is_first():
             _claim(config, out)
         if not (out / CONFIG).exists():
-            _train(config, _data(config, out, jobs=jobs, first=first), out, first=first)
-    return read_json(out / RECORD) if first else {}
+            pool = Pool.open(pool_of(config, jobs=jobs))
+            brains = Pool.open(probe_store(config.probe, pool.store.spec.name, jobs=jobs)) if config.probe else None
+            _train(config, pool, brains, out)
+        return read_json(out / RECORD) if is_first() else {}
+
+
+def _claim(config: PretrainConfig, out: Path) -> None:
+    """Make ``out`` this configuration's folder; HeadstartError names what differs if it is another's."""
+    if not (out / REQUEST).exists():
+        write_json(out / REQUEST, config.model_dump(mode="json"))
+    other = read_config(out / REQUEST, {})  # JSON is YAML; what an older version did not know has its default
+    if other != config:
+        differing = [name for name in PretrainConfig.model_fields if getattr(other, name) != getattr(config, name)]
+        raise HeadstartError(f"holds another pre-training (other {', '.join(differing)})", path=out,
+                             fix="Give another --out, or remove that folder.")
+
+
+def _train(config: PretrainConfig, pool: Pool, brains: Pool | None, out: Path) -> None:
+    parts = _split(pool, config.seed)
+    model = build_model(config.backbone, pool.store.spec, pool.outputs or 1, seed=config.seed)
+    pretext = _pretext(config, pool, model)
+    plan = plan_of(config, len(parts.train), pretext.augmentation)
+    steps = plan.max_epochs * -(-len(parts.train) // plan.batch_size)
+    monitor = Monitor(model, brains, out / TRAINING, steps)
+    if is_first():
+        monitor.look(0)
+    nobody = parts.held_out[:0]  # no validation: every start takes the same number of steps, and its last weights
+    history = fit(pretext.module, pretext.objective, pretext.examples, parts.train, nobody, plan, seed=config.seed,
+                  folder=out / TRAINING, flip=config.flip, watch=monitor)
+    if is_first():
+        scores = held_out_scores(pool, model, parts.held_out) if config.objective == "supervised" else {}
+        record = _record(config, history, monitor, scores, parts)
+        write_json(out / RECORD, record)
+        _save(config, pool, model, record, out)
+
+
+def _split(pool: Pool, seed: int) -> Parts:
+    order = np.random.default_rng(seed).permutation(len(pool.targets))
+    held = max(1, int(VALIDATION_SHARE * len(order)))
+    if len(order) <= held:
+        raise HeadstartError(f"{len(order)} scans are too few to pre-train on", path=pool.store.path,
+                             fix="Give a larger --pool, or a store with more scans.")
+    return Parts(np.sort(order[held:]), np.sort(order[:held]))
+
+
+def _pretext(config: PretrainConfig, pool: Pool, model: BrainModel) -> Pretext:
+    """What the backbone learns by; its further weights are a function of the seed as well."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed + 2)
+        return OBJECTIVES[config.objective](config, pool, model)
+
+
+def plan_of(config: PretrainConfig, count: int, augmentation: float) -> TrainingPlan:
+    """How to train on ``count`` samples: as many whole epochs as come nearest to the budget."""
+    shared = config.model_dump(include={"learning_rate", "weight_decay", "warmup_fraction", "precision"})
+    epochs = max(1, round(config.budget_samples / count))
+    return TrainingPlan(**shared, augmentation=augmentation, batch_size=min(config.batch_size, count),
+                        max_epochs=epochs, patience=epochs)
+
+
+def held_out_scores(pool: Pool, model: BrainModel, held_out: np.ndarray) -> dict[str, float | None]:
+    """Agreement of the model with the true labels of samples it was not trained on, by label."""
+    return agreement(pool.labels, predict(model, pool, held_out), pool.targets[held_out])
+
+
+def _record(config: PretrainConfig, history: History, monitor: Monitor, scores: dict[str, float | None],
+            parts: Parts) -> dict[str, Any]:
+    steps, losses = monitor.curve.averaged()
+    seconds, samples = sum(epoch.seconds for epoch in history.epochs), len(history.epochs) * len(parts.train)
+    return {
+        "config": config.model_dump(mode="json"), "held_out": {"samples": len(parts.held_out), "scores": scores},
+        "cost": {"samples": samples, "steps": steps[-1], "epochs": len(history.epochs), "seconds": round(seconds, 1),
+                 "hours": round(seconds / 3600, 3), "samples_per_second": round(samples / max(seconds, 1e-9), 1),
+                 "peak_memory_gib": peak_memory_gib()},
+        "curve": {"step": steps, "loss": losses}, "looks": list(monitor.looks.read().values()),
+        "made_with": environment()}
+
+
+def _save(config: PretrainConfig, pool: Pool, model: BrainModel, record: dict[str, Any], out: Path) -> None:
+    simulated = all(stored.scan.simulated for stored in pool.store.scans)
+    described = ModelConfig(
+        backbone=config.backbone, num_outputs=model.num_outputs, contract=pool.store.contract, upstream="scratch",
+        seen=sorted({stored.scan.dataset for stored in pool.store.scans}), simulated=simulated,
+        made_with=record["made_with"])
+    save_model(out, model, described, card(record, simulated=simulated))

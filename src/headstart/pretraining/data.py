@@ -1,0 +1,56 @@
+"""The stores that pre-training reads: given, or made once and found again in the cache."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from headstart.brains.store_format import INDEX
+from headstart.errors import HeadstartError
+from headstart.files import cache_dir, digest_json
+from headstart.pretraining.config import PROCEDURAL, PretrainConfig
+from headstart.pretraining.procedural import write_pool
+from headstart.simulation.cohort import write_store
+
+PROBE_SEED = 404  # no upstream shares a random stream with a cohort, whatever its seed
+
+
+def is_first() -> bool:
+    """Whether this is the only process of the run, or the one that writes."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def pool_of(config: PretrainConfig, *, jobs: int) -> Path:
+    """The store to train on: the one given, or one in the cache, made or completed if need be."""
+    if config.data is not None:
+        return config.data
+    if config.source == "synthetic-mri":
+        return _simulated(config.pool, jobs, purpose="upstream", cohort="ageing", seed=config.seed,
+                          generator=config.generator, labelmaps=config.labelmaps, volume=config.volume)
+    if config.source == "real-mri":
+        raise HeadstartError("real MRI has to come from somewhere", fix="Give --data STORE (see headstart prepare).")
+    kind = PROCEDURAL[config.source]
+    return _made([kind, config.seed, config.volume, config.pool], lambda path: write_pool(
+        path, kind, n=config.pool, seed=config.seed, volume=config.volume))
+
+
+def probe_store(count: int, volume: str, *, jobs: int) -> Path:
+    """Simulated brains that no upstream sees: other people, other scanners."""
+    return _simulated(count, jobs, purpose="cohort", cohort="ageing", seed=PROBE_SEED, sites=4, volume=volume)
+
+
+def _simulated(count: int, jobs: int, **design: Any) -> Path:
+    return _made([design, count], lambda path: write_store(path, n=count, jobs=jobs, **design))
+
+
+def _made(what: list, make: Callable[[Path], Path]) -> Path:
+    """The store of ``what`` in the cache. The first process of a run makes it, the others wait until it is whole."""
+    path = cache_dir() / "pools" / digest_json(what)
+    if is_first() and not (path / INDEX).exists():
+        make(path)
+    while not (path / INDEX).exists():
+        time.sleep(0.2)
+    return path
