@@ -134,6 +134,6 @@ def test_refit_follows_the_folds() -> None:
 def test_each_seed_starts_from_weights_of_its_own(toy_store: Path, tmp_path: Path) -> None:
     data, _, experiment = opened(Job(Request(task="brain-age", **QUICK), toy_store, tmp_path))
     trainer = Trainer(experiment, data, tmp_path)
-    first, again, other = (trainer._start(seed)[0].backbone.blocks[0][0].weight for seed in (1, 1, 2))
+    first, again, other = (trainer.start(seed)[0].backbone.blocks[0][0].weight for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)

@@ -48,7 +48,7 @@ class PlannedTask(Value):
         name: unique in the plan; the task's own name, or with the site that is left out.
         kind, column, classes, unit: as in ``Task``; positive: the class that counts as positive, None for a number.
         simulate: the design of a simulated cohort and its size ``n``; None where the scans are real.
-        bids: folders of the scans otherwise.
+        bids: folders of the scans otherwise; scans: digest of who and what is in their tables.
         inside_sites: trained on, and tested inside; outside_sites: held out whole.
         people_inside, people_outside: with a scan; as the configuration expects where the data are not here.
     """
@@ -63,6 +63,7 @@ class PlannedTask(Value):
     simulated: bool
     simulate: dict[str, Any] | None = None
     bids: tuple[str, ...] = ()
+    scans: str = ""
     inside_sites: tuple[str, ...]
     outside_sites: tuple[str, ...]
     people_inside: int
@@ -78,12 +79,24 @@ class PlannedTask(Value):
 
 
 class Row(Value):
-    """One start in one backbone; ``weights`` stands for the content of its file."""
+    """One start in one backbone.
+
+    Attributes:
+        upstream: a name in the catalogue, or what tables call the weights in ``start``.
+        weights: what stands for the content of their file.
+        start: a folder or file; None for a name in the catalogue.
+    """
 
     backbone: str
     upstream: str
     mode: CellMode
     weights: str
+    start: str | None = None
+
+    @property
+    def source(self) -> str:
+        """What ``load_into`` takes."""
+        return self.start or self.upstream
 
 
 class Cell(Value):
@@ -154,6 +167,10 @@ class Plan(Value):
         """Every cell: seeds outermost, so that a benchmark that is stopped has whole comparisons."""
         return tuple(self._cells())
 
+    def row(self, cell: Cell) -> Row:
+        """The row that ``cell`` belongs to."""
+        return next(row for row in self.rows if (row.backbone, row.upstream) == (cell.backbone, cell.upstream))
+
     def cell(self, digest: str) -> Cell:
         """The cell with this digest; HeadstartError if the plan has none."""
         for cell in self.cells:
@@ -169,7 +186,7 @@ class Plan(Value):
                         yield self._cell(task, row, size, seed)
 
     def _cell(self, task: PlannedTask, row: Row, size: TrainSize, seed: int) -> Cell:
-        digest = digest_json([task.model_dump(mode="json"), row.model_dump(mode="json"), size, seed,
+        digest = digest_json([task.model_dump(mode="json"), row.model_dump(mode="json", exclude={"start"}), size, seed,
                               self.training.model_dump(mode="json"), self.volume, self.test_parts])
         return Cell(task=task.name, backbone=row.backbone, upstream=row.upstream, train_size=size, seed=seed,
                     mode=row.mode, digest=digest)

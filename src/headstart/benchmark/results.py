@@ -119,8 +119,14 @@ def cell_folder(folder: Path, digest: str) -> Path:
 def read_record(folder: Path) -> CellRecord | None:
     """How the cell in ``folder`` ended; None if it has not."""
     path = folder / CELL
-    if not path.exists():
+    try:
+        return _record(path, path.stat().st_mtime_ns)
+    except FileNotFoundError:
         return None
+
+
+@lru_cache(maxsize=10_000)
+def _record(path: Path, _written: int) -> CellRecord:
     try:
         return CellRecord.model_validate(read_json(path))
     except ValidationError as error:

@@ -77,13 +77,13 @@ class Trainer:
         return self.experiment.plan.model_copy(update={"learning_rate": rate})
 
     def _fit(self, cell: Cell, plan: TrainingPlan, scratch: Path) -> tuple[BrainModel, History, dict[str, Any]]:
-        seed = int(np.random.SeedSequence([cell.seed, zlib.crc32(cell.fold.encode())]).generate_state(1)[0])
-        model, receipt = self._start(seed)
-        history = fit(model, self._objective(), self.data, cell.train, cell.validation, plan, seed=seed,
+        seed = seed_of(cell)
+        model, receipt = self.start(seed)
+        history = fit(model, self.objective(), self.data, cell.train, cell.validation, plan, seed=seed,
                       folder=scratch, flip=True)
         return model, history, receipt
 
-    def _start(self, seed: int) -> tuple[BrainModel, dict[str, Any]]:
+    def start(self, seed: int) -> tuple[BrainModel, dict[str, Any]]:
         """Initial weights: drawn from ``seed``, then whatever the upstream brings, with its receipt."""
         spec = self.data.store.spec
         model = build_model(self.experiment.backbone, spec, self.experiment.task.num_outputs, seed=seed)
@@ -91,7 +91,8 @@ class Trainer:
                            accept_licence=self.experiment.accept_licence)
         return model, report.to_json()
 
-    def _objective(self) -> Objective:
+    def objective(self) -> Objective:
+        """What the experiment's task minimises."""
         task = self.experiment.task
         return Regression() if task.kind == "regression" else Classification(len(task.classes))
 
@@ -107,6 +108,11 @@ class Trainer:
             return []
         outputs = torch.from_numpy(predict(model, self.data, indices))
         return (outputs.softmax(1) if self.experiment.task.kind == "classification" else outputs).tolist()
+
+
+def seed_of(cell: Cell) -> int:
+    """What a cell's weights and batches are drawn from: its seed and fold."""
+    return int(np.random.SeedSequence([cell.seed, zlib.crc32(cell.fold.encode())]).generate_state(1)[0])
 
 
 def chosen(folds: Sequence[Outcome]) -> tuple[float, int]:

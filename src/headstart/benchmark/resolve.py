@@ -1,0 +1,171 @@
+"""From a configuration to a plan: which people and sites there are, and which weights are here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from headstart.benchmark.config import Config, RowEntry, TaskEntry, expanded
+from headstart.benchmark.plan import SCRATCH, Plan, PlannedTask, Row
+from headstart.brains.bids import read_bids
+from headstart.brains.cohort import Scan
+from headstart.brains.volumes import volume_spec
+from headstart.errors import HeadstartError
+from headstart.files import digest_json
+from headstart.simulation.cohort import Design
+from headstart.tasks import DECLARED, Task
+from headstart.upstreams import find, identity, locate
+from headstart.upstreams.catalogue import is_name
+
+
+def make_plan(config: Config, *, dry: bool = False) -> Plan:
+    """Look at the data's tables and at the weights, and settle what will be done.
+
+    Args:
+        dry: take the configuration's word for data and weights that are not here, and fetch nothing.
+
+    Raises:
+        HeadstartError: data are missing, or nothing is left to compare.
+    """
+    volume_spec(config.volume)
+    notes: list[str] = []
+    tasks = [task for entry in config.tasks for task in _tasks(entry, notes, dry)]
+    rows = [row for entry in config.rows if (row := _row(entry, config, notes, dry)) is not None]
+    if not rows:
+        raise HeadstartError(f"none of the starts is here: {notes[-1]}", fix="See `headstart weights list`.")
+    return Plan(name=config.name, about=config.about, volume=config.volume, tasks=tuple(tasks),
+                rows=tuple(rows), train_sizes=config.train_sizes, seeds=tuple(range(config.seeds)),
+                training=config.training, test_parts=config.test_parts, accept_licence=config.accept_licence,
+                notes=tuple(notes))
+
+
+# --- rows
+
+
+def _row(entry: RowEntry, config: Config, notes: list[str], dry: bool) -> Row | None:
+    """The row, or None with a note where its weights are not here."""
+    source = str(expanded(entry.start)) if entry.start else entry.upstream
+    try:
+        if not dry and source != SCRATCH and is_name(source):
+            locate(find(source), backbone=entry.backbone, volume=config.volume, accept_licence=config.accept_licence)
+        weights = identity(source, entry.backbone, volume_spec(config.volume))
+    except HeadstartError as error:
+        left_out = "not here yet" if dry else "left out"
+        notes.append(f"{entry.upstream} in {entry.backbone} is {left_out}: {error.problem}")
+        weights = "not here"
+    if weights == "not here" and not dry:
+        return None
+    return Row(backbone=entry.backbone, upstream=entry.upstream, mode=entry.mode or config.training.mode,
+               weights=weights, start=source if entry.start else None)
+
+
+# --- tasks
+
+
+@dataclass(frozen=True)
+class _People:
+    """Who there is: usable scans, and the sites that are held out."""
+
+    scans: tuple[Scan, ...]
+    outside: frozenset[str]
+
+    @property
+    def inside(self) -> tuple[str, ...]:
+        return tuple(sorted({scan.site for scan in self.scans} - self.outside))
+
+    def count(self, *, outside: bool) -> int:
+        return len({scan.subject for scan in self.scans if (scan.site in self.outside) == outside})
+
+
+def _tasks(entry: TaskEntry, notes: list[str], dry: bool) -> list[PlannedTask]:
+    if entry.task not in DECLARED:
+        raise HeadstartError(f"unknown task '{entry.task}'", fix=f"Choose one of: {', '.join(DECLARED)}.")
+    if entry.simulate:
+        return [_simulated(entry)]
+    missing = [path for path in map(expanded, (*entry.bids, *entry.outside_bids)) if not path.is_dir()]
+    if missing or not entry.bids:
+        return [_expected(entry, missing, notes, dry)]
+    people = _read(entry, DECLARED[entry.task], notes)
+    if not entry.leave_out:
+        return [_planned(entry, people, entry.name or entry.task)]
+    sites = sorted({scan.site for scan in people.scans})
+    if len(sites) < 2:
+        raise HeadstartError(f"task '{entry.task}' leaves each site out in turn, and there is only '{sites[0]}'",
+                             fix="Give data of two sites at least.")
+    return [_planned(entry, _People(people.scans, frozenset([site])), f"{entry.name or entry.task}@{site}")
+            for site in sites]
+
+
+def _simulated(entry: TaskEntry) -> PlannedTask:
+    """Sites and people follow from the design."""
+    assert entry.simulate is not None
+    size = entry.simulate.n
+    labelmaps = entry.simulate.labelmaps and expanded(entry.simulate.labelmaps)
+    asked = entry.simulate.model_dump(exclude={"n"}) | {"labelmaps": labelmaps}
+    design = Design(**asked)
+    sites = [design.person(index).site for index in range(size)]
+    outside = set(entry.outside_sites)
+    _check_sites(entry, outside, set(sites))
+    held_out = sum(site in outside for site in sites)
+    return _task(entry, entry.name or entry.task, simulated=True,
+                 simulate={"n": size, **asked, "labelmaps": str(labelmaps) if labelmaps else None},
+                 inside_sites=tuple(sorted(set(sites) - outside)), outside_sites=tuple(sorted(outside)),
+                 people_inside=size - held_out, people_outside=held_out)
+
+
+def _expected(entry: TaskEntry, missing: Sequence[Path], notes: list[str], dry: bool) -> PlannedTask:
+    """Without data: what the configuration expects, for a dry run."""
+    problem = (f"task '{entry.task}': {', '.join(map(str, missing))} is not a folder" if missing
+               else f"task '{entry.task}' has no data")
+    if not dry or entry.people is None:
+        raise HeadstartError(problem, fix="Set the variables that the configuration names to your BIDS folders."
+                             if missing else "Give --data BIDS ...")
+    notes.append(f"{problem}; {entry.people} people inside and {entry.people_outside} outside are assumed")
+    return _task(entry, entry.name or entry.task, simulated=False, bids=(*entry.bids, *entry.outside_bids),
+                 inside_sites=(), outside_sites=(), people_inside=entry.people, people_outside=entry.people_outside)
+
+
+def _read(entry: TaskEntry, task: Task, notes: list[str]) -> _People:
+    """The scans that have a label, from the tables alone."""
+    cohort = read_bids([expanded(text).resolve() for text in (*entry.bids, *entry.outside_bids)])
+    notes += [note for note in cohort.notes if note not in notes]
+    usable = ~np.isnan(task.labels(cohort.scans))
+    scans = tuple(scan for scan, good in zip(cohort.scans, usable, strict=True) if good)
+    if not scans:
+        raise HeadstartError(f"no scan can be used for '{task.name}'", path=expanded(entry.bids[0]),
+                             fix=f"Fill column '{task.column}' of participants.tsv.")
+    folders = {expanded(text).resolve() for text in entry.outside_bids}
+    outside = {scan.site for scan in scans if _within(scan.path, folders)} | set(entry.outside_sites)
+    _check_sites(entry, outside, {scan.site for scan in scans})
+    return _People(scans, frozenset(outside))
+
+
+def _within(path: Path, folders: Iterable[Path]) -> bool:
+    return any(folder in path.resolve().parents for folder in folders)
+
+
+def _planned(entry: TaskEntry, people: _People, name: str) -> PlannedTask:
+    task = DECLARED[entry.task]
+    scans = digest_json([[*scan.key, scan.subject, scan.site, label] for scan, label in
+                         zip(people.scans, task.labels(people.scans).tolist(), strict=True)])
+    return _task(entry, name, simulated=any(scan.simulated for scan in people.scans),
+                 bids=tuple(str(expanded(text).resolve()) for text in (*entry.bids, *entry.outside_bids)), scans=scans,
+                 inside_sites=people.inside, outside_sites=tuple(sorted(people.outside)),
+                 people_inside=people.count(outside=False), people_outside=people.count(outside=True))
+
+
+def _task(entry: TaskEntry, name: str, **fields) -> PlannedTask:
+    task = DECLARED[entry.task]
+    return PlannedTask(name=name, task=task.name, kind=task.kind, column=task.column, classes=task.classes,
+                       positive=task.classes[-1] if task.classes else None, unit=task.unit, **fields)
+
+
+def _check_sites(entry: TaskEntry, outside: set[str], known: set[str]) -> None:
+    if unknown := sorted(outside - known):
+        raise HeadstartError(f"task '{entry.task}' has no usable scan of site '{unknown[0]}'",
+                             fix=f"Its sites: {', '.join(sorted(known))}.")
+    if not known - outside:
+        raise HeadstartError(f"task '{entry.task}' holds out every site", fix="Leave one to train on.")

@@ -1,0 +1,129 @@
+"""Every preset is a configuration that can be planned; the paper's needs no data for a dry run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+sys.path.insert(0, str(Path(__file__).parent))
+from tiny_benchmark import TINY, write_config
+
+from headstart.benchmark.config import load_config, narrowed, presets
+from headstart.benchmark.estimate import estimate, forward
+from headstart.benchmark.resolve import make_plan
+from headstart.benchmark_commands import Preset
+from headstart.cli import app
+from headstart.errors import HeadstartError
+from headstart.upstreams import find
+
+ROOT = Path(__file__).resolve().parents[2]
+DOMAINS = {"natural-images", "video", "real-mri"}
+
+
+@pytest.fixture(autouse=True)
+def no_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ADNI_BIDS", "UKB_BIDS", "PPMI_BIDS", "LDM100K_VIT"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_the_command_line_names_the_presets_that_there_are() -> None:
+    assert sorted(preset.value for preset in Preset) == list(presets())
+
+
+@pytest.mark.parametrize("name", presets())
+def test_a_preset_is_planned_without_data(name: str) -> None:
+    config = load_config(name)
+    plan = make_plan(config, dry=True)
+    expected = estimate(plan, config)
+    assert expected.cells == len(plan.cells) == len(plan.tasks) * len(plan.rows) * len(plan.train_sizes) * config.seeds
+    assert 0 < expected.training_hours < 100_000
+    assert (ROOT / "configs" / f"{name}.yaml").resolve() == (
+        ROOT / "src" / "headstart" / "benchmark" / "presets" / f"{name}.yaml")
+
+
+@pytest.mark.parametrize("name", presets())
+def test_every_backbone_has_its_own_scratch_and_fits_its_starts(name: str) -> None:
+    rows = load_config(name).rows
+    for row in rows:
+        assert any(other.upstream == "scratch" and other.backbone == row.backbone for other in rows), row
+        if row.start is None:
+            fits = find(row.upstream).backbones
+            assert not fits or row.backbone in fits, row
+
+
+def test_the_papers_matrix_is_there() -> None:
+    """ViT and CNN, each from natural images, video, medical images and synthetic MRI; AD, PD and brain age."""
+    config = load_config("paper")
+    assert [entry.task for entry in config.tasks] == ["ad", "pd", "brain-age"]
+    for is_vit in (True, False):
+        rows = [row for row in config.rows if row.backbone.startswith("vit") == is_vit]
+        named = {find(row.upstream).domain for row in rows if row.start is None}
+        assert named >= DOMAINS
+        assert any(row.upstream == "ldm100k" for row in rows)
+
+
+def test_a_dry_run_prints_cells_hours_and_disk_and_does_nothing(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["benchmark", "--preset", "paper", "--dry-run"])
+    assert result.exit_code == 0, result.output
+    for word in ("1440 cells", "hours on 32 workers" if "--executor" in result.output else "hours", "GB of disk"):
+        assert word in result.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_operations_are_counted_without_computing() -> None:
+    flops, parameters = forward("cnn-small", "4mm")
+    assert parameters == 623_680
+    voxels, channels = 40 * 48 * 40, 32
+    assert flops > 2 * 27 * channels * voxels / 8  # the first convolution alone, at stride 2
+
+
+def test_data_go_to_tasks_without_any(tmp_path: Path) -> None:
+    config = narrowed(load_config("real-open"), data=[tmp_path])
+    assert all(entry.bids == (str(tmp_path),) for entry in config.tasks)
+    with pytest.raises(HeadstartError, match="no task to go to"):
+        narrowed(load_config("quick"), data=[tmp_path])
+    with pytest.raises(HeadstartError, match=r"has no data. Give --data"):
+        make_plan(load_config("real-open"))
+
+
+def test_upstreams_and_tasks_are_narrowed_but_scratch_stays() -> None:
+    config = narrowed(load_config("quick"), upstreams=["synthetic-mri"], tasks=["pd"])
+    assert [entry.task for entry in config.tasks] == ["pd"]
+    assert {(row.backbone, row.upstream) for row in config.rows} == {
+        (backbone, upstream) for backbone in ("vit-mini", "cnn-small") for upstream in ("scratch", "synthetic-mri")}
+    with pytest.raises(HeadstartError, match="no upstream 'magic'"):
+        narrowed(load_config("quick"), upstreams=["magic"])
+
+
+@pytest.mark.parametrize(("change", "problem"), [
+    ({"rows": []}, "rows"), ({"seeds": 0}, "seeds"), ({"colour": "blue"}, "colour"),
+    ({"tasks": [{"task": "brain-age", "simulate": {"cohort": "ageing"}}]}, "simulate.n"),
+    ({"slurm": {"minutes": 0}}, "slurm.minutes"), ({"train_sizes": ["most"]}, "train_sizes")])
+def test_a_wrong_field_is_named(tmp_path: Path, change: dict, problem: str) -> None:
+    with pytest.raises(HeadstartError, match=problem):
+        load_config(write_config(tmp_path / "wrong.yaml", **change))
+
+
+@pytest.mark.parametrize(("change", "problem"), [
+    ({"tasks": [{"task": "astrology", "simulate": {"cohort": "ageing", "n": 18}}]}, "unknown task"),
+    ({"tasks": [TINY["tasks"][0] | {"outside_sites": ["sim-z"]}]}, "no usable scan of site 'sim-z'"),
+    ({"tasks": [TINY["tasks"][0] | {"outside_sites": ["sim-a", "sim-b", "sim-c"]}]}, "holds out every site"),
+    ({"volume": "7mm"}, "7mm"),
+    ({"rows": [{"backbone": "vit-mini", "upstream": "magic"}]}, "none of the starts is here")])
+def test_what_cannot_be_planned_is_refused(tmp_path: Path, change: dict, problem: str) -> None:
+    with pytest.raises(HeadstartError, match=problem):
+        make_plan(load_config(write_config(tmp_path / "wrong.yaml", **change)))
+
+
+@pytest.mark.parametrize("text", ["{", "- 1", ""])
+def test_what_is_no_configuration_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text)
+    with pytest.raises(HeadstartError, match=r"wrong\.yaml"):
+        load_config(path)
+    with pytest.raises(HeadstartError, match="cannot be read"):
+        load_config(tmp_path / "none.yaml")

@@ -1,0 +1,81 @@
+"""Who is trained and tested on: nested, balanced, the same for every row, and nobody on two sides."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from tiny_benchmark import write_config
+
+from headstart.benchmark.config import load_config
+from headstart.benchmark.resolve import make_plan
+from headstart.benchmark.shared import TaskData, evenly_spread, features_once, open_task
+
+AD = {"task": "ad", "simulate": {"cohort": "ad", "n": 60, "seed": 1, "sites": 3}, "outside_sites": ["sim-c"]}
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> TaskData:
+    folder = tmp_path_factory.mktemp("shared")
+    config = load_config(write_config(folder / "tiny.yaml", tasks=[AD], rows=[
+        {"backbone": "cnn-small", "upstream": "scratch"}], train_sizes=[8, 16, "full"]))
+    plan = make_plan(config)
+    return open_task(folder, plan, plan.tasks[0])
+
+
+def test_a_smaller_training_set_is_part_of_the_larger(opened: TaskData) -> None:
+    for seed in range(3):
+        sets = [set(np.concatenate(opened.training(size, seed)[:2]).tolist()) for size in (8, 16, "full")]
+        assert sets[0] < sets[1] < sets[2]
+        assert [len(one) for one in sets] == [8, 16, 30]
+
+
+def test_small_training_sets_are_balanced_over_classes_and_sites(opened: TaskData) -> None:
+    for seed in range(10):
+        train, validation, people = opened.training(8, seed)
+        assert people == 8
+        chosen = np.concatenate([train, validation])
+        classes = Counter(opened.data.targets[chosen])
+        sites = Counter(opened.data.scans[i].site for i in chosen)
+        assert max(classes.values()) <= 5
+        assert max(sites.values()) <= 6
+        assert set(opened.data.targets[validation]) == {0.0, 1.0}
+
+
+def test_the_tested_people_are_the_same_for_every_seed_and_size(opened: TaskData) -> None:
+    tested = {(tuple(inside.test), tuple(outside.test)) for seed in range(3) for size in (8, "full")
+              for inside, outside in [opened.cells(size, seed)]}
+    assert len(tested) == 1
+    assert {opened.data.scans[i].site for i in opened.outside} == {"sim-c"}
+    assert len(opened.test) == 10
+
+
+def test_seeds_draw_other_people(opened: TaskData) -> None:
+    drawn = {tuple(sorted(np.concatenate(opened.training(8, seed)[:2]))) for seed in range(5)}
+    assert len(drawn) == 5
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 90, 1000])
+def test_every_beginning_is_spread_evenly(count: int) -> None:
+    order = evenly_spread(count)
+    assert sorted(order) == list(range(count))
+    for n in (count // 4, count // 2):
+        halves = sum(place < count / 2 for place in order[:n])
+        assert abs(halves - n / 2) <= 2
+
+
+def test_features_are_made_once(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def make() -> np.ndarray:
+        calls.append(1)
+        return np.arange(6, dtype=np.float32).reshape(3, 2)
+
+    for _ in range(3):
+        np.testing.assert_array_equal(features_once(tmp_path, "key", make), [[0, 1], [2, 3], [4, 5]])
+    assert len(calls) == 1

@@ -1,0 +1,144 @@
+"""Benchmarks on a real one-node SLURM: a quiet run, a job that runs out of time, a lost node, a cancelled job.
+
+These take minutes, because a scheduler does; everything that is slow about benchmarks is in this file.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from tiny_benchmark import HEADSTART, write_config
+
+from headstart.benchmark import read
+from headstart.benchmark.config import load_config
+from headstart.benchmark.resolve import make_plan
+from headstart.benchmark.results import cell_folder
+from headstart.benchmark.status import look
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+SCRATCH_ROW = [{"backbone": "cnn-small", "upstream": "scratch"}]
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A running SLURM; its folder."""
+    if shutil.which("slurmctld", path=f"{os.environ['PATH']}:/usr/sbin") is None:
+        pytest.skip("no SLURM on this machine (apt-get install slurm-wlm munge)")
+    folder = tmp_path_factory.mktemp("slurm")
+    subprocess.run([SCRIPTS / "start-slurm", folder], check=True)
+    os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
+    yield folder
+    del os.environ["SLURM_CONF"]
+    subprocess.run([SCRIPTS / "stop-slurm", folder], check=True)
+
+
+def start(config: Path, out: Path) -> subprocess.Popen:
+    command = [*HEADSTART, "benchmark", "--config", str(config), "--out", str(out), "--executor", "slurm"]
+    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(what: Callable[[], object], seconds: float) -> None:
+    ends = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < ends, f"waited {seconds:.0f} s in vain"
+        time.sleep(0.5)
+
+
+def test_array_jobs_do_every_cell(slurm: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path / "tiny.yaml", rows=SCRATCH_ROW, slurm={
+        "minutes": 5, "cells_per_job": 2, "cpus": 1, "at_once": 1, "partition": "main",
+        "options": {"comment": "a test"}})
+    said = start(config, tmp_path / "out").communicate(timeout=200)[1]
+    found = read(tmp_path / "out")
+    assert len(found.done) == 2, said
+    assert {floor for floor, _ in found.floors("brain-age")} >= {"constant", "voxels"}
+    assert all(Path(str(result.record.log)).is_file() for result in found.done)
+    again = start(config, tmp_path / "out").communicate(timeout=60)[1]
+    assert "2 of 2 cells done" in again or not again
+
+
+def test_a_partition_that_is_not_there_is_refused_in_the_schedulers_words(slurm: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path / "tiny.yaml", rows=SCRATCH_ROW, slurm={"partition": "nowhere"})
+    process = start(config, tmp_path / "out")
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+    assert "invalid partition" in said
+
+
+def test_time_out_lost_node_and_cancelling_keep_progress(slurm: Path, tmp_path: Path) -> None:
+    """A cell that would train for hours: its job runs out of its minute, loses its node, and is cancelled at last."""
+    config = write_config(tmp_path / "tiny.yaml", rows=SCRATCH_ROW, seeds=1,
+                          training={"epochs": 20_000, "patience": 20_000, "learning_rates": [0.001]},
+                          slurm={"minutes": 1, "warn_seconds": 10, "cpus": 1})
+    out, cell = tmp_path / "out", make_plan(load_config(config)).cells[0]
+    coordinator = start(config, out)
+    training = cell_folder(out, cell.digest) / "training"
+
+    wait_for(lambda: saved_epoch(training) > 0, 120)  # warned of the time limit, it has saved where it was
+    timed_out = saved_epoch(training)
+    job = running_cell_job(out)
+    wait_for(lambda: restarts(job) == 1 and look(out).running, 60)
+    assert str(look(out).running[0]) == str(cell)
+
+    lose_the_node(slurm)
+    wait_for(lambda: restarts(job) == 2 and look(out).running, 90)
+
+    time.sleep(8)  # it trains again
+    subprocess.run(["scancel", job.split("_")[0]], check=True)
+    said = coordinator.communicate(timeout=60)[1]
+    assert coordinator.returncode == 1
+    assert "1 cells were cancelled in the scheduler" in said
+    assert saved_epoch(training) >= timed_out, "what was learned before the time-out was not lost"
+    assert read(out).missing == (cell,)
+
+
+def saved_epoch(training: Path) -> int:
+    """How far the saved state of the only training is; 0 without one."""
+    for path in training.rglob("training.pt"):
+        return torch.load(path, weights_only=True)["progress"]["epoch"]
+    return 0
+
+
+def running_cell_job(out: Path) -> str:
+    import json
+
+    jobs = json.loads((out / "coordinator" / "jobs.json").read_text())["jobs"]
+    digests = {cell.digest for cell in read(out).plan.cells}
+    return next(job for job, names in jobs.items() if digests & set(names))
+
+
+def restarts(job: str) -> int:
+    shown = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=False).stdout
+    found = [word.split("=")[1] for word in shown.split() if word.startswith("Restarts=")]
+    return int(found[0]) if found else -1
+
+
+def lose_the_node(slurm: Path) -> None:
+    """Kill the node's daemon and all that runs under it, as a power cut would; then it comes back."""
+    daemon = psutil.Process(int((slurm / "slurmd.pid").read_text()))
+    victims = [daemon, *(process for process in psutil.process_iter(["cmdline"])
+                         if "slurmstepd" in " ".join(process.info["cmdline"] or [])
+                         and str(slurm) in str(environment_of(process)))]
+    for process in victims:
+        for child in [*process.children(recursive=True), process]:
+            child.send_signal(signal.SIGKILL)
+    subprocess.run([SCRIPTS / "start-slurm", slurm], check=True)
+
+
+def environment_of(process: psutil.Process) -> dict[str, str]:
+    try:
+        return process.environ()
+    except psutil.Error:
+        return {}
