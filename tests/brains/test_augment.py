@@ -13,6 +13,8 @@ from headstart.brains.augment import (
     HIGHEST,
     LOWEST,
     Augmentation,
+    Draw,
+    _upsample,
     apply_draw,
     augment,
     blur,
@@ -41,6 +43,12 @@ def coordinates_mm() -> torch.Tensor:
     """(3, X, Y, Z) from the grid's centre."""
     axes = [SPEC.spacing_mm * (torch.arange(size) - (size - 1) / 2) for size in SPEC.shape]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"))
+
+
+def deformation_mm(drawn: Draw) -> torch.Tensor:
+    """(n, 3, X, Y, Z) where each voxel looks, from the grid's centre."""
+    half = torch.tensor([(size - 1) / 2 for size in SPEC.shape])[:, None, None, None]
+    return (_upsample(drawn.control, SPEC, CONTROLS) - half) * SPEC.spacing_mm
 
 
 def interior(spread: torch.Tensor, margin_mm: float = 30.0) -> torch.Tensor:
@@ -77,7 +85,7 @@ def test_strength_zero_is_the_identity(brains: torch.Tensor) -> None:
 
 def test_background_stays_zero_and_the_brain_keeps_its_size_and_range(brains: torch.Tensor) -> None:
     moved = augment(brains, sample_seeds(0, 0, range(6)), Augmentation(flip=True))
-    assert not moved[:, 0, ~kept_voxels(SPEC, moved.device)].any()
+    assert not moved[:, 0, ~torch.from_numpy(template("4mm").kept)].any()
     assert (moved[:, :, :2, :2, :2] == 0).all()
     assert moved.min() >= LOWEST
     assert moved.max() <= HIGHEST
@@ -101,7 +109,7 @@ def test_affine_part_moves_a_linear_image_exactly() -> None:
     limits = replace(STILL, rotation_degrees=10, translation_mm=6, stretch=0.1)
     drawn = draw([5], SPEC, limits)
     world = coordinates_mm()
-    sampled = warp(world[None], drawn.control, SPEC)[0]  # where each voxel looks, read off linear images
+    sampled = deformation_mm(drawn)[0]
     inside = interior(world)
     design = torch.cat([world[:, inside], torch.ones(1, int(inside.sum()))]).T.double()
     fitted = torch.linalg.lstsq(design, sampled[:, inside].T.double())
@@ -117,16 +125,26 @@ def test_affine_part_moves_a_linear_image_exactly() -> None:
 def test_rotation_alone_is_a_rotation() -> None:
     drawn = draw([3], SPEC, replace(STILL, rotation_degrees=15))
     world, inside = coordinates_mm(), interior(coordinates_mm())
-    sampled = warp(world[None], drawn.control, SPEC)[0][:, inside].T.double()
+    sampled = deformation_mm(drawn)[0][:, inside].T.double()
     linear = torch.linalg.lstsq(world[:, inside].T.double(), sampled).solution
     torch.testing.assert_close(linear @ linear.T, torch.eye(3, dtype=torch.float64), atol=1e-4, rtol=0)
     assert torch.linalg.det(linear) == pytest.approx(1, abs=1e-4)
 
 
+def test_resampling_is_that_of_grid_sample(brains: torch.Tensor) -> None:
+    drawn = draw(range(6), SPEC, replace(Augmentation(), translation_mm=30))  # far enough to look outside
+    both = torch.cat([brains, 1 - brains], 1)
+    got = warp(both, drawn.control, SPEC)
+    half = torch.tensor([SPEC.spacing_mm * (size - 1) / 2 for size in SPEC.shape])
+    grid = (deformation_mm(drawn).permute(0, 2, 3, 4, 1) / half).flip(-1)
+    wanted = torch.nn.functional.grid_sample(both, grid, align_corners=True)  # zeros outside
+    torch.testing.assert_close(got, wanted.flatten(2)[..., kept_voxels(SPEC, got.device)], atol=1e-4, rtol=0)
+    assert (wanted[:, 1] == 0).any()
+
+
 def test_elastic_part_never_folds() -> None:
     drawn = draw(range(4), SPEC, replace(STILL, elastic_mm=Augmentation().elastic_mm))
-    world = coordinates_mm()
-    sampled = warp(world.expand(4, -1, -1, -1, -1), drawn.control, SPEC)
+    sampled = deformation_mm(drawn)
     steps = torch.stack([sampled.diff(dim=axis)[:, :, 2:37, 2:45, 2:37] for axis in (2, 3, 4)], -1)
     jacobian = steps.permute(0, 2, 3, 4, 1, 5) / SPEC.spacing_mm
     determinant = torch.linalg.det(jacobian)[:, 4:-4, 4:-4, 4:-4]

@@ -62,7 +62,7 @@ class Draw:
     """What was drawn for each of n samples.
 
     Attributes:
-        control: (n, 3, c, c, c), where the control points sample the input: (z, y, x) in [-1, 1], as grid_sample asks.
+        control: (n, 3, c, c, c), where the control points sample the input: (x, y, z) in voxels.
         log_bias: (n, b, b, b).
         gamma: (n,) exponent.
         blur: (n,) variance in voxels²; ``blur_passes``: how often the kernel runs, the same for every sample.
@@ -143,19 +143,27 @@ def draw(seeds: Sequence[int] | np.ndarray, spec: VolumeSpec, limits: Augmentati
 def apply_draw(volumes: Tensor, drawn: Draw) -> Tensor:
     """Apply what was drawn: blur, deformation, gamma, bias field, noise.
 
-    The brain's mask travels beside its intensities, so that the brain neither grows nor darkens at its rim.
+    The brain's mask travels beside its intensities, so that the brain neither grows nor darkens at its rim. From the
+    deformation on, only the voxels that a store keeps are worked on.
     """
     spec = spec_of(tuple(volumes.shape[2:]))
-    mask = (volumes != 0).float()
-    signal = volumes.sub(LOWEST).div_(1 - LOWEST).mul_(mask)
-    both = blur(torch.cat([signal, mask], 1), drawn.blur, drawn.blur_passes)
-    signal, mask = warp(both, drawn.control, spec).split(1, 1)
-    brain = (mask > 0.5).logical_and_(kept_voxels(spec, volumes.device))
-    bias = _upsample(drawn.log_bias[:, None].to(volumes.device), spec, BIAS_CONTROLS)
-    gamma = _per_sample(drawn.gamma, volumes)
-    signal = (signal / mask.clamp(min=0.5)).log_().mul_(gamma).add_(bias).exp_()  # signal ** gamma * field
+    signal, mask = warp(blur(_with_mask(volumes), drawn.blur, drawn.blur_passes), drawn.control, spec).unbind(1)
+    bias = _at_kept(_upsample(drawn.log_bias[:, None].to(volumes.device), spec, BIAS_CONTROLS), spec)[:, 0]
+    gamma = drawn.gamma.to(volumes.device)[:, None]
+    signal = signal.div_(mask.clamp(min=0.5).mul_(1 - LOWEST)).log_().mul_(gamma).add_(bias).exp_()
     signal = _add_rician_noise(signal, drawn)
-    return signal.mul_(1 - LOWEST).add_(LOWEST).clamp_(max=HIGHEST).mul_(brain)
+    signal = signal.mul_(1 - LOWEST).add_(LOWEST).clamp_(max=HIGHEST).mul_(mask > 0.5)
+    flat = torch.zeros_like(volumes).flatten(1)
+    return flat.scatter_(1, kept_voxels(spec, volumes.device).expand(len(flat), -1), signal).view_as(volumes)
+
+
+def _with_mask(volumes: Tensor) -> Tensor:
+    """(n, 2, X, Y, Z): the intensities, shifted so that the brain's are positive and air is 0, and the brain's mask."""
+    both = volumes.new_empty(len(volumes), 2, *volumes.shape[2:])
+    signal, mask = both.split(1, 1)
+    torch.ne(volumes, 0, out=mask)
+    torch.add(volumes, mask, alpha=-LOWEST, out=signal)
+    return both
 
 
 def blur(volumes: Tensor, variance: Tensor, passes: int) -> Tensor:
@@ -167,9 +175,39 @@ def blur(volumes: Tensor, variance: Tensor, passes: int) -> Tensor:
 
 
 def warp(volumes: Tensor, control: Tensor, spec: VolumeSpec) -> Tensor:
-    """Resample (n, k, X, Y, Z) linearly along the free-form deformation with these control points; outside is 0."""
-    grid = _upsample(control.to(volumes.device), spec, CONTROLS)
-    return F.grid_sample(volumes, grid.permute(0, 2, 3, 4, 1), align_corners=True)
+    """Resample (n, k, X, Y, Z) linearly along the free-form deformation with these control points; outside is 0.
+
+    Plain gathers from a volume in a rim of zeros are several times as fast as ``grid_sample``.
+
+    Returns:
+        (n, k, m) at the voxels that a store keeps.
+    """
+    at = _at_kept(_upsample(control.to(volumes.device), spec, CONTROLS), spec)  # (n, 3, m) in voxels
+    last = torch.tensor(spec.shape, device=at.device)[:, None] - 2**-16
+    at = torch.minimum(at.clamp_(min=-1), last)
+    low = at.floor()
+    padded = F.pad(volumes, (1,) * 6)
+    _, y, z = padded.shape[2:]
+    first = ((low[:, 0] * y + low[:, 1]) * z + low[:, 2]).long().add_((y + 1) * z + 1)  # the rim shifts all by one
+    corners = [(i * y + j) * z + k for i in (0, 1) for j in (0, 1) for k in (0, 1)]
+    weights = at.sub_(low).unbind(1)
+    return torch.stack([_trilinear(channel, first, corners, weights) for channel in padded.flatten(2).unbind(1)], 1)
+
+
+def _trilinear(flat: Tensor, first: Tensor, corners: Sequence[int], weights: Sequence[Tensor]) -> Tensor:
+    """(n, m) blends of voxels of ``flat`` (n, voxels): those at ``first`` (n, m) plus each of the eight ``corners``."""
+    length = flat.shape[1] - corners[-1]
+    values = [flat[:, corner : corner + length].gather(1, first) for corner in corners]
+    for weight in reversed(weights):  # z, then y, then x
+        values = [low.lerp_(high, weight) for low, high in zip(values[::2], values[1::2], strict=True)]
+    return values[0]
+
+
+def _at_kept(values: Tensor, spec: VolumeSpec) -> Tensor:
+    """(n, k, X, Y, Z) -> (n, k, m) at the voxels that a store keeps."""
+    rows = values.flatten(2).flatten(0, 1)
+    kept = kept_voxels(spec, values.device).expand(len(rows), -1)
+    return rows.gather(1, kept).unflatten(0, values.shape[:2])
 
 
 def _three_taps(volumes: Tensor, side: Tensor, axis: int) -> Tensor:
@@ -180,18 +218,17 @@ def _three_taps(volumes: Tensor, side: Tensor, axis: int) -> Tensor:
     return out
 
 
-def _add_rician_noise(volumes: Tensor, drawn: Draw) -> Tensor:
-    """Magnitude of the image plus complex noise, in place.
+def _add_rician_noise(signal: Tensor, drawn: Draw) -> Tensor:
+    """Magnitude of the (n, m) image plus complex noise, in place.
 
     Windows into one bank of white noise at random places are uncorrelated, and cost nothing to draw.
     """
-    bank = _noise_bank(volumes[0].numel(), volumes.device)
-    for volume, sd, (real, imaginary) in zip(volumes, drawn.noise.tolist(), drawn.offset.tolist(), strict=True):
-        flat = volume.view(-1)
-        flat.add_(bank[real : real + len(flat)], alpha=sd).square_()
-        window = bank[imaginary : imaginary + len(flat)]
-        flat.addcmul_(window, window, value=sd**2).sqrt_()
-    return volumes
+    bank = _noise_bank(signal.shape[1], signal.device)
+    for row, sd, (real, imaginary) in zip(signal, drawn.noise.tolist(), drawn.offset.tolist(), strict=True):
+        row.add_(bank[real : real + len(row)], alpha=sd).square_()
+        window = bank[imaginary : imaginary + len(row)]
+        row.addcmul_(window, window, value=sd**2).sqrt_()
+    return signal
 
 
 @lru_cache(maxsize=4)
@@ -202,8 +239,8 @@ def _noise_bank(length: int, device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=8)
 def kept_voxels(spec: VolumeSpec, device: torch.device) -> Tensor:
-    """(X, Y, Z) bool: the voxels that a store keeps; augmentation never fills others."""
-    return torch.from_numpy(template(spec.name).kept).to(device)
+    """(m,) int64 flat indices of the voxels that a store keeps; augmentation never fills others."""
+    return torch.from_numpy(np.flatnonzero(template(spec.name).kept)).to(device)
 
 
 def _upsample(control: Tensor, spec: VolumeSpec, controls: int) -> Tensor:
@@ -224,13 +261,12 @@ def _spline_matrix(size: int, controls: int, device: torch.device) -> Tensor:
 
 
 def _control_points(linear: np.ndarray, moved_mm: np.ndarray, spec: VolumeSpec) -> Tensor:
-    """Where each control point samples the input, as grid_sample wants it."""
-    size = np.array(spec.shape)
-    half_mm = spec.spacing_mm * (size - 1) / 2
+    """(n, 3, c, c, c) where each control point samples the input, in voxels."""
+    half_mm = spec.spacing_mm * (np.array(spec.shape) - 1) / 2
     places = [(np.arange(-1, CONTROLS - 1) * 2 / (CONTROLS - 3) - 1) * half for half in half_mm]
     rest = np.stack(np.meshgrid(*places, indexing="ij"), -1).reshape(-1, 3)  # (c^3, 3) mm from the grid's centre
-    sampled = (rest @ linear.transpose(0, 2, 1) + moved_mm) / half_mm
-    return _tensor(sampled[..., ::-1].transpose(0, 2, 1)).reshape(-1, 3, *[CONTROLS] * 3)
+    sampled = (rest @ linear.transpose(0, 2, 1) + moved_mm + half_mm) / spec.spacing_mm
+    return _tensor(sampled.transpose(0, 2, 1)).reshape(-1, 3, *[CONTROLS] * 3)
 
 
 def _linear_maps(angles: np.ndarray, entries: np.ndarray, flip: np.ndarray, limits: Augmentation) -> np.ndarray:
