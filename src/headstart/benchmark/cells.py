@@ -125,7 +125,8 @@ class _Attempt:
             backbone=row.backbone, upstream=row.source, weights=row.weights, accept_licence=self.plan.accept_licence,
             learning_rates=settings.learning_rates,
             plan=TrainingPlan(mode=row.mode, max_epochs=settings.epochs, patience=settings.patience,
-                              batch_size=settings.batch_size, layer_decay=settings.layer_decay))
+                              batch_size=settings.batch_size, layer_decay=settings.layer_decay,
+                              precision=settings.precision))
         return Trainer(experiment, data, cell_folder(self.folder, self.cell.digest) / TRAINING)
 
     def _on_frozen_features(self, fold: Fold) -> Outcome:

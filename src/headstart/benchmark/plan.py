@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from headstart.errors import HeadstartError
 from headstart.files import digest_json, read_json, write_json
 from headstart.tasks import Task
+from headstart.training.plan import Precision
 
 FILE = "plan.json"
 SCRATCH = "scratch"
@@ -38,6 +39,7 @@ class Training(Value):
     patience: int = 15
     batch_size: int = 16
     layer_decay: float = 1.0
+    precision: Precision = "float32"
     learning_rates: tuple[float, ...] = (1e-3, 3e-4)
 
 
