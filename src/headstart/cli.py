@@ -158,7 +158,8 @@ def pretrain(
     objective: Annotated[Learning | None, typer.Option(help="How. Default: supervised.", show_default=False)] = None,
     budget_samples: Annotated[int | None, typer.Option(help="Training samples in all. Default: 20000.",
                                                        show_default=False)] = None,
-    data: Annotated[Path | None, typer.Option(help="A prepared store; needed for real-mri.",
+    data: Annotated[Path | None, typer.Option(help="A prepared store, needed for real-mri; for video and "
+                                                   "natural-images a folder class/file, or a csv with path and label.",
                                               show_default=False)] = None,
     pool: Annotated[int | None, typer.Option(help="Samples to make, where no data is given. Default: 4000.",
                                              show_default=False)] = None,

@@ -24,8 +24,8 @@ class PretrainConfig(BaseModel):
         objective: all labels jointly; hidden patches; or telling two views of one sample from those of others.
         source: what is learnt from. Without ``data`` brains are simulated, and clips and pictures are rendered.
         backbone: as for finetune.
-        data: a prepared store; needed for real MRI.
-        pool: how many brains, clips or pictures are made where no ``data`` is given.
+        data: a prepared store, needed for real MRI; of clips or pictures a folder ``class/file``, or a csv table.
+        pool: how many brains, clips or pictures are made where no ``data`` is given; how many files of it are used.
         generator, labelmaps: where the anatomy of simulated brains comes from.
         volume: the grid.
         budget_samples: training samples in all, over as many epochs of the pool as that needs.

@@ -8,11 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from headstart.brains.store_format import INDEX
+from headstart.brains.store_format import CONTRACT, INDEX
 from headstart.errors import HeadstartError
 from headstart.files import cache_dir, digest_json
 from headstart.pretraining.config import PROCEDURAL, PretrainConfig
 from headstart.pretraining.procedural import write_pool
+from headstart.pretraining.recorded.files import find_files, some_of
+from headstart.pretraining.recorded.pool import ENDINGS
+from headstart.pretraining.recorded.pool import write_pool as write_recorded
 from headstart.simulation.cohort import write_store
 
 PROBE_SEED = 404  # no upstream shares a random stream with a cohort, whatever its seed
@@ -26,7 +29,8 @@ def is_first() -> bool:
 def pool_of(config: PretrainConfig, *, jobs: int) -> Path:
     """The store to train on: the one given, or one in the cache, made or completed if need be."""
     if config.data is not None:
-        return config.data
+        recorded = config.source in ENDINGS and not (config.data / CONTRACT).exists()
+        return _recorded(config, config.data, jobs) if recorded else config.data
     if config.source == "synthetic-mri":
         return _simulated(config.pool, jobs, purpose="upstream", cohort="ageing", seed=config.seed,
                           generator=config.generator, labelmaps=config.labelmaps, volume=config.volume)
@@ -35,6 +39,14 @@ def pool_of(config: PretrainConfig, *, jobs: int) -> Path:
     kind = PROCEDURAL[config.source]
     return _made([kind, config.seed, config.volume, config.pool], lambda path: write_pool(
         path, kind, n=config.pool, seed=config.seed, volume=config.volume))
+
+
+def _recorded(config: PretrainConfig, data: Path, jobs: int) -> Path:
+    """The store of the clips or pictures in a folder, or of as many of them as the pool may hold."""
+    files = some_of(find_files(data, ENDINGS[config.source]), config.pool, config.seed)
+    states = [[str(file.path), file.label, file.path.stat().st_size, file.path.stat().st_mtime_ns] for file in files]
+    return _made([config.source, config.seed, config.volume, states], lambda path: write_recorded(
+        path, config.source, files, name=data.stem, seed=config.seed, volume=config.volume, jobs=jobs))
 
 
 def probe_store(count: int, volume: str, *, jobs: int) -> Path:

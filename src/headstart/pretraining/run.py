@@ -86,12 +86,15 @@ def _train(config: PretrainConfig, pool: Pool, brains: Pool | None, out: Path) -
 
 
 def _split(pool: Pool, seed: int) -> Parts:
-    order = np.random.default_rng(seed).permutation(len(pool.targets))
+    """Whole subjects are held out; the pieces of one clip are one subject."""
+    subjects, owner = np.unique([stored.scan.subject for stored in pool.store.scans], return_inverse=True)
+    order = np.random.default_rng(seed).permutation(len(subjects))
     held = max(1, int(VALIDATION_SHARE * len(order)))
     if len(order) <= held:
-        raise HeadstartError(f"{len(order)} scans are too few to pre-train on", path=pool.store.path,
+        raise HeadstartError(f"{len(owner)} scans are too few to pre-train on", path=pool.store.path,
                              fix="Give a larger --pool, or a store with more scans.")
-    return Parts(np.sort(order[held:]), np.sort(order[:held]))
+    is_held = np.isin(owner, order[:held])
+    return Parts(np.flatnonzero(~is_held), np.flatnonzero(is_held))
 
 
 def _pretext(config: PretrainConfig, pool: Pool, model: BrainModel) -> Pretext:

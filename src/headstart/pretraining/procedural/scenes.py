@@ -122,7 +122,7 @@ def render(looks: Looks, poses: Tensor, axis: Tensor, window: Window) -> tuple[T
     """
     image, covered = torch.empty(len(axis), window.frame.shape[1]), torch.empty(len(axis))
     for i, (stacked, count) in enumerate(zip(axis.tolist(), looks.count.tolist(), strict=True)):
-        layers = [_layer(looks.sprites[i, k], poses[i, k], window.frame[stacked], window.place[stacked], ground=k == 0)
+        layers = [layer(looks.sprites[i, k], poses[i, k], window.frame[stacked], window.place[stacked], ground=k == 0)
                   for k in range(count + 1)]
         image[i] = layers[0][0]
         clear = torch.ones_like(image[i])  # through how many objects the ground is seen
@@ -133,7 +133,7 @@ def render(looks: Looks, poses: Tensor, axis: Tensor, window: Window) -> tuple[T
     return image.clamp_(LOWEST, HIGHEST), covered
 
 
-def _layer(sprite: Tensor, poses: Tensor, frame: Tensor, place: Tensor, *, ground: bool) -> Tensor:
+def layer(sprite: Tensor, poses: Tensor, frame: Tensor, place: Tensor, *, ground: bool) -> Tensor:
     """Intensity times mask, and mask, of one layer at every voxel, (2, P)."""
     (x, y), (a, b, c, d, e, f) = place, poses.T.index_select(1, frame)
     where = torch.stack([a * x + b * y + c, d * x + e * y + f], -1)
