@@ -16,7 +16,7 @@ from headstart.evaluation.results import read_result
 from headstart.experiment import Request, run, write_report
 from headstart.experiment.cells import Trainer, chosen
 from headstart.experiment.run import Job, opened
-from headstart.modelfolder import load_model
+from headstart.modelfolder import load_model, read_config, read_familiarity
 
 QUICK = dict(folds=2, seeds=2, epochs=30, learning_rates=(3e-3, 1e-3))
 
@@ -31,7 +31,8 @@ def finished(toy_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_everything_is_written(finished: Path) -> None:
     written = {p.name for p in finished.iterdir()}
     assert written >= {"result.json", "split.tsv", "predictions.tsv", "report.html", "model"}
-    assert {p.name for p in (finished / "model").iterdir()} == {"model.safetensors", "config.json", "README.md"}
+    assert {p.name for p in (finished / "model").iterdir()} == {
+        "model.safetensors", "features.safetensors", "config.json", "README.md"}
     assert not list(finished.rglob("*.tmp"))
 
 
@@ -44,7 +45,18 @@ def test_result_has_intervals_floors_and_says_simulated(finished: Path) -> None:
         assert raw["floors"]["constant"][partition]["mae"]["n"] == n
     assert set(raw["floors"]) == {"constant", "age_sex", "site", "mask", "tissue", "voxels"}
     assert raw["simulated"] is True
-    assert raw["notes"] == ["1 scan left out: no value in column 'age'"]
+    left_out, intervals = raw["notes"]
+    assert left_out == "1 scan left out: no value in column 'age'"
+    assert "90% interval" in intervals
+
+
+def test_the_model_knows_its_own_errors(finished: Path) -> None:
+    calibration, familiarity = read_config(finished / "model").calibration, read_familiarity(finished / "model")
+    assert len(calibration.errors) == calibration.coverage["inside"].n == 22
+    assert calibration.coverage["outside"].n == 10
+    assert calibration.interval(50.0) == (50.0 - calibration.half_width, 50.0 + calibration.half_width)
+    assert len(familiarity.distances) == 22
+    assert "It is not valid at a new site" in (finished / "model" / "README.md").read_text()
 
 
 def test_the_network_learned(finished: Path) -> None:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from headstart.brains.contract import Contract
 from headstart.calibration.familiarity import Familiarity
+from headstart.calibration.uncertainty import Calibration
 from headstart.errors import HeadstartError
 from headstart.files import atomic_write, read_json, write_json
 from headstart.tasks import Task
@@ -27,6 +28,7 @@ class ModelConfig(BaseModel):
         seen: data sets (and upstream cohorts) whose scans shaped the weights: the overlap ledger; None: not known.
         licence: of the weights that training started from: it binds this model too; None: not known.
         scores: the honest estimate made when the model was trained, by partition and metric.
+        calibration: intervals and temperature; None: predictions have neither.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -42,6 +44,7 @@ class ModelConfig(BaseModel):
     simulated: bool = False
     made_with: dict[str, Any] = Field(default_factory=dict)
     scores: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    calibration: Calibration | None = None
 
 
 def save_model(folder: str | Path, model: BrainModel, config: ModelConfig, card: str,

@@ -103,3 +103,5 @@ class Familiarity:
         (d,), k = self.mean.shape, len(self.axis_sd)
         if self.axes.shape != (k, d) or not (self.axis_sd > 0).all() or not self.rest_sd > 0:
             raise ValueError("its arrays do not belong together")
+        if not all(np.isfinite(array).all() for array in (self.mean, self.axes, self.axis_sd, self.distances)):
+            raise ValueError("it holds numbers that are not finite")

@@ -23,6 +23,8 @@ decisions on patients.
 ## How well it did on people it had not seen
 {scores}
 
+{calibration}
+
 Inside: out-of-fold predictions at the training sites. Outside: sites never trained on. Intervals: 95 %, bootstrap over
 people. Expect worse than *inside* at a new site.
 """
@@ -37,7 +39,8 @@ def model_card(config: ModelConfig, result: Result, n_scans: int, n_subjects: in
         seen=_seen(config), n=n_scans, subjects=n_subjects,
         simulated=". **Simulated brains**, not patients" if config.simulated else "",
         tag=_tag(config.licence), licence=config.licence or f"that of {config.upstream}, which headstart does not know",
-        version=config.made_with.get("headstart", "?"), scores=_scores(config))
+        version=config.made_with.get("headstart", "?"), scores=_scores(config),
+        calibration=_calibration(config))
 
 
 def _tag(licence: str | None) -> str:
@@ -57,6 +60,12 @@ def _scores(config: ModelConfig) -> str:
         rows += [f"| {partition} | {name} | {_text(e['value'])} | {_text(e['low'])} to {_text(e['high'])} | {e['n']} |"
                  for name, e in metrics.items()]
     return "\n".join(rows)
+
+
+def _calibration(config: ModelConfig) -> str:
+    if config.calibration is None or config.task is None:
+        return "Predictions come without intervals."
+    return " ".join(config.calibration.sentences(config.task.unit)) or "Predictions come without intervals."
 
 
 def _text(value: float | None) -> str:

@@ -16,10 +16,11 @@ import torch
 from headstart.backbones import build_model
 from headstart.backbones.model import BrainModel
 from headstart.brains.splits import Cell
+from headstart.calibration.familiarity import Familiarity
 from headstart.experiment.data import Data
 from headstart.experiment.value import Experiment
 from headstart.files import read_json, write_json
-from headstart.training import Classification, History, Objective, Regression, TrainingPlan, fit, predict
+from headstart.training import Classification, History, Objective, Regression, TrainingPlan, encode, fit, predict
 from headstart.training.checkpoint import save_tensors
 from headstart.upstreams import load_into
 
@@ -42,7 +43,8 @@ class Trainer:
             rate, model, history, receipt = min(tried, key=lambda one: _best_loss(one[2]))
             search = [{"learning_rate": one[0], "validation_loss": _best_loss(one[2]),
                        "best_epoch": one[2].best_epoch} for one in tried]
-            return self._outcome(cell, model, history, rate=rate, search=search, receipt=receipt)
+            outcome = self._outcome(cell, model, history, rate=rate, search=search, receipt=receipt)
+            return outcome | {"distances": self._distances(model, cell)}
 
         return self._once(cell, work)
 
@@ -101,6 +103,13 @@ class Trainer:
         return {"seed": cell.seed, "fold": cell.fold, "learning_rate": rate, "search": search,
                 "history": history.to_json(), "receipt": receipt,
                 "validation": self._outputs(model, cell.validation), "test": self._outputs(model, cell.test)}
+
+    def _distances(self, model: BrainModel, cell: Cell) -> list[float]:
+        """How far the test scans' features are from the training scans', (n,): what a new person's are held against."""
+        if not len(cell.test):
+            return []
+        trained, held_out = (encode(model, self.data, indices) for indices in (cell.train, cell.test))
+        return Familiarity.of(trained).distance(held_out).tolist()
 
     def _outputs(self, model: BrainModel, indices: np.ndarray) -> list[list[float]]:
         """Predicted numbers (n, 1), or class probabilities (n, C)."""

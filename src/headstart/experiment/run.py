@@ -20,6 +20,7 @@ from headstart.evaluation.floors import FloorInputs, floor_predictions, possible
 from headstart.evaluation.predictions import Predictions, read_tsv
 from headstart.evaluation.results import Result, build_result, read_result, write_result
 from headstart.execution import Workers
+from headstart.experiment.calibrate import calibration, familiarity
 from headstart.experiment.card import model_card
 from headstart.experiment.cells import Outcome, Trainer
 from headstart.experiment.data import Data, select
@@ -143,11 +144,12 @@ def _conclude(data: Data, split: Split, experiment: Experiment, outcomes: dict[t
         scans=data.scans, predictions=predictions, floors=floors,
         validation=_validation(data, split, outcomes), contract=data.store.contract.model_dump(mode="json"),
         environment=environment(), receipt=next(iter(outcomes.values()))["receipt"],
-        training=[outcomes[key] for key in sorted(outcomes)], notes=(*data.notes, *_notes(experiment)),
+        training=[outcomes[key] for key in sorted(outcomes)],
+        notes=(*data.notes, *_notes(experiment), *calibration(data, split, outcomes).sentences(data.task.unit)),
         warnings=_overlaps(data, experiment), simulated=any(scan.simulated for scan in data.scans))
     predictions.write_tsv(out / PREDICTIONS)
     if experiment.plan.mode != "knn":
-        _save(data, split, experiment, result, out)
+        _save(data, split, experiment, outcomes, result, out)
     write_result(out / RESULT, result)
     _render(out)
     return result
@@ -188,7 +190,8 @@ def _validation(data: Data, split: Split, outcomes: dict[tuple[int, str], Outcom
                            for cell in split.cells if (cell.seed, cell.fold) in outcomes and len(cell.validation)])
 
 
-def _save(data: Data, split: Split, experiment: Experiment, result: Result, out: Path) -> None:
+def _save(data: Data, split: Split, experiment: Experiment, outcomes: dict[tuple[int, str], Outcome], result: Result,
+          out: Path) -> None:
     """The first seed's refit as a model folder."""
     refit = split.cell(split.seeds[0], REFIT)
     trained_on, before = [data.scans[i] for i in refit.train], _seen(data, experiment)
@@ -201,9 +204,11 @@ def _save(data: Data, split: Split, experiment: Experiment, result: Result, out:
         licence=licence_of(experiment.upstream, experiment.backbone, data.store.spec),
         simulated=any(scan.simulated for scan in trained_on), made_with=environment(),
         scores={part: scores for part, scores in result.model_dump(mode="json", include={"inside", "outside"}).items()
-                if scores})
+                if scores},
+        calibration=calibration(data, split, outcomes))
     subjects = len({scan.subject for scan in trained_on})
-    save_model(out / MODEL, model, config, model_card(config, result, len(trained_on), subjects))
+    save_model(out / MODEL, model, config, model_card(config, result, len(trained_on), subjects),
+               familiarity(model, data, split, outcomes))
 
 
 def write_report(out: Path) -> Path:

@@ -13,6 +13,7 @@ import torch
 from headstart.brains.facts import Facts
 from headstart.brains.scan import Prepared, prepare_scan
 from headstart.brains.volumes import template
+from headstart.calibration.uncertainty import Calibration
 from headstart.prediction.finished import FinishedModel
 from headstart.prediction.quality import Check, Verdict, check_familiarity, check_preparation, overall
 from headstart.tasks import Task
@@ -87,9 +88,11 @@ def predict_prepared(model: FinishedModel, prepared: Prepared) -> Prediction:
 
 def answered(prediction: Prediction, model: FinishedModel, output: np.ndarray) -> Prediction:
     """``prediction`` with the answer that the network's ``output`` (num_outputs,) stands for."""
+    calibration = model.config.calibration or Calibration()
     if model.task.kind == "regression":
-        return replace(prediction, value=float(output[0]))
-    shares = np.exp(output - output.max())
+        value = float(output[0])
+        return replace(prediction, value=value, interval=calibration.interval(value))
+    shares = np.exp((output - output.max()) / (calibration.temperature or 1.0))
     shares /= shares.sum()
     probabilities = {name: float(share) for name, share in zip(model.task.classes, shares, strict=True)}
     return replace(prediction, value=model.task.classes[int(shares.argmax())], probabilities=probabilities)

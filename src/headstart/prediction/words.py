@@ -44,4 +44,4 @@ def caveats(model: FinishedModel) -> list[str]:
     told = [NOT_A_DEVICE]
     if model.config.simulated:
         told.append("The model was trained on simulated brains.")
-    return told
+    return told + (model.config.calibration.sentences(model.task.unit) if model.config.calibration else [])
