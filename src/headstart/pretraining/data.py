@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from headstart.brains.store_format import CONTRACT, INDEX
-from headstart.errors import HeadstartError
+from headstart.errors import BusyError, HeadstartError
 from headstart.files import cache_dir, digest_json
 from headstart.pretraining.config import PROCEDURAL, PretrainConfig
 from headstart.pretraining.procedural import write_pool
@@ -59,10 +60,11 @@ def _simulated(count: int, jobs: int, **design: Any) -> Path:
 
 
 def _made(what: list, make: Callable[[Path], Path]) -> Path:
-    """The store of ``what`` in the cache. The first process of a run makes it, the others wait until it is whole."""
+    """The store of ``what`` in the cache. One process makes it, all others wait until it is whole, or its maker gone."""
     path = cache_dir() / "pools" / digest_json(what)
-    if is_first() and not (path / INDEX).exists():
-        make(path)
     while not (path / INDEX).exists():
+        with suppress(BusyError):
+            if is_first():
+                make(path)
         time.sleep(0.2)
     return path

@@ -1,0 +1,24 @@
+"""Pools in the cache: made once, whoever asks."""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+
+from headstart.brains.store import Store
+from headstart.pretraining.data import probe_store
+
+
+def ask(_: int) -> Path:
+    return probe_store(3, "4mm", jobs=1)
+
+
+def test_two_processes_that_need_the_same_pool_make_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path))
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as processes:
+        one, two = processes.map(ask, range(2))
+    assert one == two
+    assert len(Store.open(one)) == 3
