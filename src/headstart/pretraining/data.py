@@ -60,7 +60,7 @@ def _simulated(count: int, jobs: int, **design: Any) -> Path:
 
 
 def _made(what: list, make: Callable[[Path], Path]) -> Path:
-    """The store of ``what`` in the cache. One process makes it, all others wait until it is whole, or its maker gone."""
+    """The store of ``what`` in the cache. One process makes it, the others wait until it is whole or its maker gone."""
     path = cache_dir() / "pools" / digest_json(what)
     while not (path / INDEX).exists():
         with suppress(BusyError):
