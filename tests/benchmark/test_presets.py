@@ -90,6 +90,19 @@ def test_data_go_to_tasks_without_any(tmp_path: Path) -> None:
         make_plan(load_config("real-open"))
 
 
+def test_a_store_at_another_volume_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(HeadstartError, match="holds scans at 4mm, and the benchmark is at 2mm"):
+        make_plan(load_config(write_config(tmp_path / "wrong.yaml", volume="2mm")))
+
+
+def test_each_site_is_left_out_in_turn(tmp_path: Path) -> None:
+    plan = make_plan(load_config(write_config(tmp_path / "tiny.yaml", tasks=[
+        {"task": "brain-age", "store": "$TINY_STORE", "leave_out": True}])))
+    assert [task.name for task in plan.tasks] == ["brain-age@a", "brain-age@b", "brain-age@c"]
+    assert [task.outside_sites for task in plan.tasks] == [("a",), ("b",), ("c",)]
+    assert all(task.people_inside + task.people_outside == 32 for task in plan.tasks)
+
+
 def test_upstreams_and_tasks_are_narrowed_but_scratch_stays() -> None:
     config = narrowed(load_config("quick"), upstreams=["synthetic-mri"], tasks=["pd"])
     assert [entry.task for entry in config.tasks] == ["pd"]
@@ -110,8 +123,8 @@ def test_a_wrong_field_is_named(tmp_path: Path, change: dict, problem: str) -> N
 
 @pytest.mark.parametrize(("change", "problem"), [
     ({"tasks": [{"task": "astrology", "simulate": {"cohort": "ageing", "n": 18}}]}, "unknown task"),
-    ({"tasks": [TINY["tasks"][0] | {"outside_sites": ["sim-z"]}]}, "no usable scan of site 'sim-z'"),
-    ({"tasks": [TINY["tasks"][0] | {"outside_sites": ["sim-a", "sim-b", "sim-c"]}]}, "holds out every site"),
+    ({"tasks": [TINY["tasks"][0] | {"outside_sites": ["z"]}]}, "no usable scan of site 'z'"),
+    ({"tasks": [TINY["tasks"][0] | {"outside_sites": ["a", "b", "c"]}]}, "holds out every site"),
     ({"volume": "7mm"}, "7mm"),
     ({"rows": [{"backbone": "vit-mini", "upstream": "magic"}]}, "none of the starts is here")])
 def test_what_cannot_be_planned_is_refused(tmp_path: Path, change: dict, problem: str) -> None:

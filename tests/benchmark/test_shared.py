@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -16,34 +15,33 @@ from headstart.benchmark.config import load_config
 from headstart.benchmark.resolve import make_plan
 from headstart.benchmark.shared import TaskData, evenly_spread, features_once, open_task
 
-AD = {"task": "ad", "simulate": {"cohort": "ad", "n": 60, "seed": 1, "sites": 3}, "outside_sites": ["sim-c"]}
+AD = {"task": "ad", "store": "$TINY_STORE", "outside_sites": ["c"]}
 
 
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> TaskData:
-    folder = tmp_path_factory.mktemp("shared")
-    config = load_config(write_config(folder / "tiny.yaml", tasks=[AD], rows=[
-        {"backbone": "cnn-small", "upstream": "scratch"}], train_sizes=[8, 16, "full"]))
+@pytest.fixture
+def opened(tmp_path: Path) -> TaskData:
+    config = load_config(write_config(tmp_path / "tiny.yaml", tasks=[AD], rows=[
+        {"backbone": "cnn-small", "upstream": "scratch"}], train_sizes=[8, 12, "full"]))
     plan = make_plan(config)
-    return open_task(folder, plan, plan.tasks[0])
+    return open_task(tmp_path, plan, plan.tasks[0])
 
 
 def test_a_smaller_training_set_is_part_of_the_larger(opened: TaskData) -> None:
     for seed in range(3):
-        sets = [set(np.concatenate(opened.training(size, seed)[:2]).tolist()) for size in (8, 16, "full")]
+        sets = [set(np.concatenate(opened.training(size, seed)[:2]).tolist()) for size in (8, 12, "full")]
         assert sets[0] < sets[1] < sets[2]
-        assert [len(one) for one in sets] == [8, 16, 30]
+        assert [len(one) for one in sets] == [8, 12, 16]
 
 
-def test_small_training_sets_are_balanced_over_classes_and_sites(opened: TaskData) -> None:
+def test_small_training_sets_are_spread_over_classes_and_sites_as_all_people_are(opened: TaskData) -> None:
+    share = np.mean([subject.target for subject in opened.pool])
+    at_a = np.mean([subject.site == "a" for subject in opened.pool])
     for seed in range(10):
         train, validation, people = opened.training(8, seed)
         assert people == 8
         chosen = np.concatenate([train, validation])
-        classes = Counter(opened.data.targets[chosen])
-        sites = Counter(opened.data.scans[i].site for i in chosen)
-        assert max(classes.values()) <= 5
-        assert max(sites.values()) <= 6
+        assert abs(opened.data.targets[chosen].sum() - 8 * share) <= 1.5
+        assert abs(sum(opened.data.scans[i].site == "a" for i in chosen) - 8 * at_a) <= 2.5
         assert set(opened.data.targets[validation]) == {0.0, 1.0}
 
 
@@ -51,8 +49,8 @@ def test_the_tested_people_are_the_same_for_every_seed_and_size(opened: TaskData
     tested = {(tuple(inside.test), tuple(outside.test)) for seed in range(3) for size in (8, "full")
               for inside, outside in [opened.cells(size, seed)]}
     assert len(tested) == 1
-    assert {opened.data.scans[i].site for i in opened.outside} == {"sim-c"}
-    assert len(opened.test) == 10
+    assert {opened.data.scans[i].site for i in opened.outside} == {"c"}
+    assert len(opened.test) == 6
 
 
 def test_seeds_draw_other_people(opened: TaskData) -> None:

@@ -13,8 +13,7 @@ HEADSTART = [sys.executable, "-m", "headstart.cli"]
 TINY: dict[str, Any] = {
     "name": "tiny", "seeds": 2, "train_sizes": ["full"],
     "training": {"epochs": 2, "learning_rates": [0.001]},
-    "tasks": [{"task": "brain-age", "simulate": {"cohort": "ageing", "n": 18, "seed": 4, "sites": 3},
-               "outside_sites": ["sim-c"]}],
+    "tasks": [{"task": "brain-age", "store": "$TINY_STORE", "outside_sites": ["c"]}],
     "rows": [{"backbone": "cnn-small", "upstream": "scratch"},
              {"backbone": "cnn-small", "upstream": "synthetic-mri"},
              {"backbone": "vit-mini", "upstream": "scratch", "mode": "probe"}],

@@ -30,11 +30,12 @@ class Simulated(Value):
 
 
 class TaskEntry(Value):
-    """A task and its data: simulated, or folders of scans.
+    """A task and its data: simulated, a store, or folders of scans.
 
     Attributes:
         name: as tables call it; the task's own name by default.
-        bids: folders to train on and to test inside; outside_bids: folders held out whole.
+        store: a prepared store; or
+        bids: folders to train on and to test inside, prepared when needed; outside_bids: folders held out whole.
         outside_sites: sites held out whole.
         leave_out: make one such task for every site, that site held out.
         people, people_outside: expected, for a dry run without the data.
@@ -43,6 +44,7 @@ class TaskEntry(Value):
     task: str
     name: str = ""
     simulate: Simulated | None = None
+    store: Text | None = None
     bids: tuple[Text, ...] = ()
     outside_bids: tuple[Text, ...] = ()
     outside_sites: tuple[str, ...] = ()
@@ -162,7 +164,7 @@ def narrowed(config: Config, upstreams: Sequence[str] = (), tasks: Sequence[str]
 
 def _with_data(entries: Sequence[TaskEntry], data: Sequence[str]) -> list[TaskEntry]:
     """Folders go to the tasks that have no data of their own."""
-    empty = [entry for entry in entries if not entry.simulate and not entry.bids]
+    empty = [entry for entry in entries if not (entry.simulate or entry.store or entry.bids)]
     if data and not empty:
         raise HeadstartError("--data has no task to go to: all have data of their own", fix="Leave it out.")
     return [entry.model_copy(update={"bids": tuple(data)}) if entry in empty else entry for entry in entries]

@@ -50,7 +50,8 @@ class PlannedTask(Value):
         name: unique in the plan; the task's own name, or with the site that is left out.
         kind, column, classes, unit: as in ``Task``; positive: the class that counts as positive, None for a number.
         simulate: the design of a simulated cohort and its size ``n``; None where the scans are real.
-        bids: folders of the scans otherwise; scans: digest of who and what is in their tables.
+        store: a prepared store; bids: folders of the scans otherwise.
+        scans: digest of who and what is in their tables.
         inside_sites: trained on, and tested inside; outside_sites: held out whole.
         people_inside, people_outside: with a scan; as the configuration expects where the data are not here.
     """
@@ -64,6 +65,7 @@ class PlannedTask(Value):
     unit: str = ""
     simulated: bool
     simulate: dict[str, Any] | None = None
+    store: str | None = None
     bids: tuple[str, ...] = ()
     scans: str = ""
     inside_sites: tuple[str, ...]

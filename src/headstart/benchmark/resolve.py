@@ -12,6 +12,7 @@ from headstart.benchmark.config import Config, RowEntry, TaskEntry, expanded
 from headstart.benchmark.plan import SCRATCH, Plan, PlannedTask, Row
 from headstart.brains.bids import read_bids
 from headstart.brains.cohort import Scan
+from headstart.brains.store import Store
 from headstart.brains.volumes import volume_spec
 from headstart.errors import HeadstartError
 from headstart.files import digest_json
@@ -32,7 +33,7 @@ def make_plan(config: Config, *, dry: bool = False) -> Plan:
     """
     volume_spec(config.volume)
     notes: list[str] = []
-    tasks = [task for entry in config.tasks for task in _tasks(entry, notes, dry)]
+    tasks = [task for entry in config.tasks for task in _tasks(entry, config.volume, notes, dry)]
     rows = [row for entry in config.rows if (row := _row(entry, config, notes, dry)) is not None]
     if not rows:
         raise HeadstartError(f"none of the starts is here: {notes[-1]}", fix="See `headstart weights list`.")
@@ -80,15 +81,16 @@ class _People:
         return len({scan.subject for scan in self.scans if (scan.site in self.outside) == outside})
 
 
-def _tasks(entry: TaskEntry, notes: list[str], dry: bool) -> list[PlannedTask]:
+def _tasks(entry: TaskEntry, volume: str, notes: list[str], dry: bool) -> list[PlannedTask]:
     if entry.task not in DECLARED:
         raise HeadstartError(f"unknown task '{entry.task}'", fix=f"Choose one of: {', '.join(DECLARED)}.")
     if entry.simulate:
         return [_simulated(entry)]
-    missing = [path for path in map(expanded, (*entry.bids, *entry.outside_bids)) if not path.is_dir()]
-    if missing or not entry.bids:
+    missing = [path for path in map(expanded, (*entry.bids, *entry.outside_bids, *_listed(entry.store)))
+               if not path.is_dir()]
+    if missing or not (entry.bids or entry.store):
         return [_expected(entry, missing, notes, dry)]
-    people = _read(entry, DECLARED[entry.task], notes)
+    people = _usable(entry, DECLARED[entry.task], _scans(entry, volume, notes))
     if not entry.leave_out:
         return [_planned(entry, people, entry.name or entry.task)]
     sites = sorted({scan.site for scan in people.scans})
@@ -128,19 +130,34 @@ def _expected(entry: TaskEntry, missing: Sequence[Path], notes: list[str], dry: 
                  inside_sites=(), outside_sites=(), people_inside=entry.people, people_outside=entry.people_outside)
 
 
-def _read(entry: TaskEntry, task: Task, notes: list[str]) -> _People:
-    """The scans that have a label, from the tables alone."""
+def _scans(entry: TaskEntry, volume: str, notes: list[str]) -> Sequence[Scan]:
+    """Of the store's index, or of the folders' tables."""
+    if entry.store:
+        store = Store.open(expanded(entry.store))
+        if store.spec.name != volume:
+            raise HeadstartError(f"holds scans at {store.spec.name}, and the benchmark is at {volume}", path=store.path,
+                                 fix=f"Set `volume: {store.spec.name}`, or prepare the scans again.")
+        return [stored.scan for stored in store.scans]
     cohort = read_bids([expanded(text).resolve() for text in (*entry.bids, *entry.outside_bids)])
     notes += [note for note in cohort.notes if note not in notes]
-    usable = ~np.isnan(task.labels(cohort.scans))
-    scans = tuple(scan for scan, good in zip(cohort.scans, usable, strict=True) if good)
-    if not scans:
-        raise HeadstartError(f"no scan can be used for '{task.name}'", path=expanded(entry.bids[0]),
+    return cohort.scans
+
+
+def _usable(entry: TaskEntry, task: Task, scans: Sequence[Scan]) -> _People:
+    """The scans that have a label, and which of their sites are held out."""
+    labelled = ~np.isnan(task.labels(scans))
+    usable = tuple(scan for scan, good in zip(scans, labelled, strict=True) if good)
+    if not usable:
+        raise HeadstartError(f"no scan can be used for '{task.name}'",
                              fix=f"Fill column '{task.column}' of participants.tsv.")
     folders = {expanded(text).resolve() for text in entry.outside_bids}
-    outside = {scan.site for scan in scans if _within(scan.path, folders)} | set(entry.outside_sites)
-    _check_sites(entry, outside, {scan.site for scan in scans})
-    return _People(scans, frozenset(outside))
+    outside = {scan.site for scan in usable if _within(scan.path, folders)} | set(entry.outside_sites)
+    _check_sites(entry, outside, {scan.site for scan in usable})
+    return _People(usable, frozenset(outside))
+
+
+def _listed(text: str | None) -> tuple[str, ...]:
+    return (text,) if text else ()
 
 
 def _within(path: Path, folders: Iterable[Path]) -> bool:
@@ -153,6 +170,7 @@ def _planned(entry: TaskEntry, people: _People, name: str) -> PlannedTask:
                          zip(people.scans, task.labels(people.scans).tolist(), strict=True)])
     return _task(entry, name, simulated=any(scan.simulated for scan in people.scans),
                  bids=tuple(str(expanded(text).resolve()) for text in (*entry.bids, *entry.outside_bids)), scans=scans,
+                 store=str(expanded(entry.store).resolve()) if entry.store else None,
                  inside_sites=people.inside, outside_sites=tuple(sorted(people.outside)),
                  people_inside=people.count(outside=False), people_outside=people.count(outside=True))
 

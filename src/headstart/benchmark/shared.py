@@ -53,6 +53,8 @@ def waiting_writer(folder: Path, patience_seconds: float = float("inf")) -> Iter
 
 def ensure_store(folder: Path, plan: Plan, task: PlannedTask, jobs: int) -> Path:
     """The store of a task's scans on the plan's volume: simulated or prepared by the first who needs it."""
+    if task.store is not None:
+        return Path(task.store)
     place = _place(folder, plan, task)
     if not store_ready(folder, plan, task):
         with waiting_writer(place.with_suffix(".lock")):
@@ -64,7 +66,7 @@ def ensure_store(folder: Path, plan: Plan, task: PlannedTask, jobs: int) -> Path
 def store_ready(folder: Path, plan: Plan, task: PlannedTask) -> bool:
     """Whether the store of a task's scans is finished."""
     note = _place(folder, plan, task).with_suffix(".json")
-    return note.exists() and Path(read_json(note)["store"]).is_dir()
+    return task.store is not None or (note.exists() and Path(read_json(note)["store"]).is_dir())
 
 
 def _place(folder: Path, plan: Plan, task: PlannedTask) -> Path:
