@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "headstart"
-FOUNDATION = {"errors", "files", "names", "processes"}
+FOUNDATION = {"download", "errors", "files", "names", "processes"}
 # Each part may import the foundation and what stands here; nothing else of headstart.
 MAY_IMPORT = {
+    "download": set(),
     "errors": set(),
     "files": set(),
     "names": set(),
@@ -28,6 +29,8 @@ MAY_IMPORT = {
     "upstreams": {"brains", "adaptation", "backbones"},
     "modelfolder": {"brains", "backbones", "calibration", "tasks"},
     "weights_commands": {"upstreams", "adaptation", "backbones", "brains", "environment", "modelfolder"},
+    "data_commands": {"brains", "datasets"},
+    "datasets": {"brains"},
     "execution": set(),
     "report": {"brains", "evaluation"},
     "pretraining": {"brains", "simulation", "backbones", "training", "upstreams", "modelfolder", "environment",
@@ -36,16 +39,18 @@ MAY_IMPORT = {
                    "execution", "report", "environment"},
     "benchmark": {"brains", "simulation", "backbones", "tasks", "training", "upstreams", "evaluation", "experiment",
                   "environment"},
-    "benchmark_report": {"benchmark", "brains", "environment", "evaluation", "experiment", "report", "tasks", "training",
-                         "upstreams"},
+    "benchmark_report": {"benchmark", "brains", "environment", "evaluation", "report", "upstreams"},
     "benchmark_commands": {"benchmark", "benchmark_report", "brains", "evaluation"},
     "calibration": set(),
+    "estimators": {"brains", "backbones", "calibration", "training", "upstreams"},
+    "api": {"brains", "backbones", "explanation", "prediction", "estimators", "upstreams"},
     "explanation": {"brains", "backbones"},
     "prediction": {"brains", "backbones", "calibration", "explanation", "tasks", "training", "modelfolder",
                    "environment", "upstreams", "report"},
-    "prediction_commands": {"prediction"},
+    "export": {"backbones", "brains", "modelfolder"},
+    "prediction_commands": {"prediction", "export"},
     "cli": {"brains", "simulation", "tasks", "experiment", "prediction", "pretraining", "upstreams", "evaluation",
-            "report", "modelfolder", "weights_commands", "prediction_commands", "benchmark",
+            "report", "modelfolder", "weights_commands", "prediction_commands", "data_commands", "datasets", "benchmark",
             "benchmark_report", "benchmark_commands"},
 }
 FILES = sorted(SOURCE.rglob("*.py"))

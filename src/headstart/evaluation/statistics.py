@@ -68,6 +68,22 @@ class Sampled:
     def __sub__(self, other: Sampled) -> Sampled:
         return Sampled(self.values - other.values, self.replicates - other.replicates, self.jackknife - other.jackknife)
 
+    def __mul__(self, factor: float) -> Sampled:
+        return Sampled(self.values * factor, self.replicates * factor, self.jackknife * factor)
+
+    def relative_to(self, base: Sampled) -> Sampled:
+        """In shares of the mean over seeds of ``base``, replicate by replicate."""
+        pairs = ((getattr(self, part), getattr(base, part).mean(-1, keepdims=True))
+                 for part in ("values", "replicates", "jackknife"))
+        return Sampled(*(np.where(below != 0, above / np.where(below != 0, below, 1), np.nan)
+                         for above, below in pairs))
+
+    @classmethod
+    def mean(cls, parts: Sequence[Sampled]) -> Sampled:
+        """The mean of several that were sampled on the same subjects and seeds."""
+        return cls(*(np.mean([getattr(one, part) for one in parts], axis=0)
+                     for part in ("values", "replicates", "jackknife")))
+
 
 @dataclass(frozen=True)
 class Bootstrap:
@@ -98,17 +114,25 @@ class Bootstrap:
         if not a.same_rows(b):
             raise HeadstartError("a comparison needs the same scans and seeds on both sides",
                                  fix="Compare models that were run with the same split.")
-        apart = self.sample(a, metric) - self.sample(b, metric)
-        draws = self._seed_weights(len(a.seeds))
-        value = apart.values.mean()
-        variance, freedom = crossed_variance(apart, a.num_subjects)
-        crossed = _scaled((apart.replicates * draws).sum(1), value, variance)
-        reason = why_undefined(metric, a.outcome() if np.isnan(self.sample(a, metric).values).any() else b.outcome())
-        mean = Sampled(value, crossed, apart.jackknife.mean(1))
-        difference = _estimate(mean, a.num_subjects, reason, freedom)
-        p = _p_value(difference, variance, freedom)
+        values = self.sample(a, metric), self.sample(b, metric)
+        reason = why_undefined(metric, a.outcome() if np.isnan(values[0].values).any() else b.outcome())
+        difference, p = self.crossed(values[0] - values[1], a.num_subjects, reason)
         apply_delong = metric.name == "auroc" and len(a.classes) == 2 and p is not None
         return Paired(difference, p, delong_tables(a, b).p if apply_delong else None)
+
+    def crossed(self, apart: Sampled, subjects: int, reason: str = "") -> tuple[Estimate, float | None]:
+        """Mean over seeds of anything sampled, its interval over subjects and seeds, and the p value of zero.
+
+        Args:
+            apart: by seed.
+            subjects: how many were resampled.
+            reason: in words, should there be no value.
+        """
+        value = apart.values.mean()
+        variance, freedom = crossed_variance(apart, subjects)
+        crossed = _scaled((apart.replicates * self.seed_weights(len(apart.values))).sum(1), value, variance)
+        difference = _estimate(Sampled(value, crossed, apart.jackknife.mean(1)), subjects, reason, freedom)
+        return difference, _p_value(difference, variance, freedom)
 
     def sample(self, table: Predictions, metric: Metric) -> Sampled:
         """``metric`` of each seed on the data, on every replicate and without each subject in turn."""
@@ -135,7 +159,7 @@ class Bootstrap:
             self._kept[key] = np.concatenate([np.ones((subjects, 1)), draws.T, 1 - np.eye(subjects)], axis=1)
         return self._kept[key]
 
-    def _seed_weights(self, seeds: int) -> np.ndarray:
+    def seed_weights(self, seeds: int) -> np.ndarray:
         """Weights of the seeds (B, K), each row summing to 1."""
         return self._generator(seeds, 1).multinomial(seeds, np.full(seeds, 1 / seeds), self.replicates) / seeds
 

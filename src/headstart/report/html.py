@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import csv
-import hashlib
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from headstart.evaluation.cohort_table import in_order
@@ -24,8 +18,8 @@ from headstart.evaluation.summary import interval, model_name, number, verdict
 from headstart.files import atomic_write
 from headstart.report import figures, words
 from headstart.report.figures import ForestRow
+from headstart.report.page import assets, csv_text, data_uri, template_environment
 
-TEMPLATES = Path(__file__).parent / "templates"
 GROUPINGS = (("by_site", "Site"), ("by_sex", "Sex"), ("by_age", "Age (years)"))
 
 
@@ -37,31 +31,15 @@ def render(result: Result, predictions: Predictions, out: str | Path) -> Path:
         predictions: of the model, for the figures and the download.
         out: the HTML file.
     """
-    page = _environment().get_template("report.html.j2").render(
+    page = template_environment().get_template("report.html.j2").render(
         result=result, words=words, model=model_name(result), number=number, interval=interval, verdict=verdict,
         metrics=metrics_for(result.task.kind), primary=METRICS[PRIMARY[result.task.kind]], all_metrics=METRICS,
         partitions=[name for name in PARTITIONS if getattr(result, name)], figures=_figures(result, predictions),
         downloads=_downloads(result, predictions), rows=score_rows(result), groupings=GROUPINGS, flat=flat,
-        receipt=receipt_rows(result.receipt), **_assets())
+        receipt=receipt_rows(result.receipt), **assets())
     with atomic_write(out) as file:
         file.write(page)
     return Path(out)
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
-                       trim_blocks=True, lstrip_blocks=True)
-
-
-@cache
-def _assets() -> dict[str, Markup]:
-    """Style and script, and the content security policy that allows these two and nothing else."""
-    style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("style.css", "script.js"))
-    digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
-    policy = (f"default-src 'none'; style-src 'sha256-{digests[0]}'; script-src 'sha256-{digests[1]}'; "
-              "img-src data:; base-uri 'none'; form-action 'none'")
-    return {"style": Markup(style), "script": Markup(script), "policy": Markup(policy)}
 
 
 def score_rows(result: Result) -> list[tuple[str, str, Mapping[str, Mapping[str, Estimate]]]]:
@@ -120,11 +98,12 @@ def _receipt_entries(entries: Mapping[str, Any] | Sequence[Any]) -> list[tuple[s
 def _downloads(result: Result, predictions: Predictions) -> list[tuple[str, str]]:
     """(file name, data URI): the tables of the page, for machines."""
     header = [*COLUMNS, *(f"p_{name}" for name in predictions.classes)]
-    texts = {"scores.csv": _csv(["model", "partition", "metric", "value", "low", "high", "n"], _score_cells(result)),
-             "predictions.csv": _csv(header, predictions.cells()),
+    scored = ["model", "partition", "metric", "value", "low", "high", "n"]
+    texts = {"scores.csv": csv_text(scored, _score_cells(result)),
+             "predictions.csv": csv_text(header, predictions.cells()),
              "result.json": json.dumps(result.model_dump(mode="json"), ensure_ascii=False, indent=1),
              "references.bib": words.bibtex()}
-    return [(name, _data_uri(name, text)) for name, text in texts.items()]
+    return [(name, data_uri(name, text)) for name, text in texts.items()]
 
 
 def _score_cells(result: Result) -> Iterator[list[Any]]:
@@ -133,24 +112,3 @@ def _score_cells(result: Result) -> Iterator[list[Any]]:
             for metric, e in scores.items():
                 numbers = ["" if value is None else f"{value:.6g}" for value in (e.value, e.low, e.high)]
                 yield [name, partition, metric, *numbers, e.n]
-
-
-def _csv(header: Sequence[str], rows: Iterator[list[Any]] | Sequence[list[Any]]) -> str:
-    file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows([header, *([_inert(cell) for cell in row] for row in rows)])
-    return file.getvalue()
-
-
-def _inert(cell: Any) -> Any:
-    """Text that a spreadsheet would run as a formula gets a leading apostrophe; numbers stay."""
-    text = str(cell)
-    try:
-        float(text)
-    except ValueError:
-        return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
-    return cell
-
-
-def _data_uri(name: str, text: str) -> str:
-    kind = {"csv": "text/csv", "json": "application/json"}.get(name.rsplit(".", 1)[-1], "text/plain")
-    return f"data:{kind};charset=utf-8;base64,{base64.b64encode(text.encode()).decode()}"

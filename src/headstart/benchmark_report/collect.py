@@ -1,0 +1,160 @@
+"""A benchmark's predictions, put together by row: what every comparison, curve and claim is computed from."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from headstart.benchmark import Benchmark, CellResult
+from headstart.benchmark.plan import SCRATCH, PlannedTask, TrainSize
+from headstart.evaluation.floors import FLOORS
+from headstart.evaluation.metrics import METRICS, PRIMARY, Metric
+from headstart.evaluation.predictions import PARTITIONS, Predictions
+from headstart.evaluation.statistics import Bootstrap, Estimate, Sampled
+from headstart.upstreams.catalogue import CATALOGUE
+
+CONTROL = "control"
+DOMAINS = {"natural-images": "natural images", "video": "video", "synthetic-mri": "synthetic MRI",
+           "real-mri": "real MRI", CONTROL: "control", SCRATCH: "scratch", "other": "other"}
+# What a start from a user's own folder is, by what its name says; the first that is found counts.
+WORDS = (("control", CONTROL), ("shuffled", CONTROL), ("video", "video"), ("kinetics", "video"), ("clips", "video"),
+         ("ldm", "synthetic-mri"), ("synth", "synthetic-mri"), ("simulated", "synthetic-mri"), ("mri", "real-mri"),
+         ("brain", "real-mri"), ("image", "natural-images"))
+
+
+class Key(NamedTuple):
+    """A row of the benchmark: a start in a backbone, on a task, from so many labelled people."""
+
+    task: str
+    backbone: str
+    upstream: str
+    size: TrainSize
+
+    @property
+    def scratch(self) -> Key:
+        return self._replace(upstream=SCRATCH)
+
+
+@dataclass(frozen=True)
+class Study:
+    """All that the report is computed from.
+
+    Attributes:
+        benchmark: plan and cells.
+        bootstraps: by partition, of other seeds: other people are drawn independently.
+        cells: finished cells by row.
+        tables: predictions by row and partition, sorted; partitions without anybody are missing.
+        floors: of every task, by floor, training size and partition.
+    """
+
+    benchmark: Benchmark
+    bootstraps: dict[str, Bootstrap]
+    cells: dict[Key, list[CellResult]]
+    tables: dict[Key, dict[str, Predictions]]
+    floors: dict[str, dict[tuple[str, TrainSize], dict[str, Predictions]]]
+    _scores: dict[tuple, Estimate] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, benchmark: Benchmark, replicates: int) -> Study:
+        """Read every finished cell's predictions."""
+        cells: dict[Key, list[CellResult]] = defaultdict(list)
+        for result in benchmark.done:
+            cell = result.cell
+            cells[Key(cell.task, cell.backbone, cell.upstream, cell.train_size)].append(result)
+        tables = {key: by_partition(Predictions.concatenate([result.predictions for result in found]))
+                  for key, found in cells.items()}
+        floors = {task.name: {name: by_partition(table) for name, table in benchmark.floors(task.name).items()}
+                  for task in benchmark.plan.tasks}
+        bootstraps = {partition: Bootstrap(replicates, seed) for seed, partition in enumerate(PARTITIONS)}
+        return cls(benchmark, bootstraps, dict(cells), tables, floors)
+
+    @property
+    def tasks(self) -> tuple[PlannedTask, ...]:
+        return self.benchmark.plan.tasks
+
+    def task(self, key: Key) -> PlannedTask:
+        return self.benchmark.plan.task(key.task)
+
+    def metric(self, task: str) -> Metric:
+        """The primary score of a task."""
+        return METRICS[PRIMARY[self.benchmark.plan.task(task).kind]]
+
+    @cached_property
+    def keys(self) -> tuple[Key, ...]:
+        """Rows with results, in the order of the plan."""
+        plan = self.benchmark.plan
+        return tuple(key for task in plan.tasks for size in self.sizes(task.name) for row in plan.rows
+                     if (key := Key(task.name, row.backbone, row.upstream, size)) in self.tables)
+
+    @cached_property
+    def starts(self) -> tuple[Key, ...]:
+        """Rows that scratch of the same backbone and size can be compared with."""
+        return tuple(key for key in self.keys if key.upstream != SCRATCH and key.scratch in self.tables)
+
+    def sizes(self, task: str) -> tuple[TrainSize, ...]:
+        """Training sizes, ascending, ``full`` last."""
+        return tuple(sorted(self.benchmark.plan.sizes(self.benchmark.plan.task(task)),
+                            key=lambda size: np.inf if size == "full" else size))
+
+    def largest(self, task: str) -> TrainSize:
+        return self.sizes(task)[-1]
+
+    def main_keys(self, keys: Sequence[Key]) -> list[Key]:
+        """Those of each task's largest training size."""
+        return [key for key in keys if key.size == self.largest(key.task)]
+
+    def n_train(self, key: Key) -> int:
+        """Labelled people that a row learned from, the mean over its seeds."""
+        return round(float(np.mean([result.record.n_train for result in self.cells[key]])))
+
+    def sampled(self, key: Key, partition: str) -> Sampled:
+        """The primary score by seed, resampled."""
+        return self.bootstraps[partition].sample(self.tables[key][partition], self.metric(key.task))
+
+    def score(self, table: Predictions, partition: str, metric: Metric) -> Estimate:
+        """Mean over seeds with an interval over people and seeds."""
+        name = (id(table), metric.name)
+        if name not in self._scores:
+            bootstrap = self.bootstraps[partition]
+            sampled = bootstrap.sample(table, metric)
+            self._scores[name], _ = bootstrap.crossed(sampled, table.num_subjects, "undefined for these people")
+        return self._scores[name]
+
+    def overlaps(self, key: Key) -> tuple[str, ...]:
+        """Words on tested scans that the start may have seen."""
+        return tuple(dict.fromkeys(word for result in self.cells[key] for word in result.record.overlaps))
+
+
+def by_partition(table: Predictions) -> dict[str, Predictions]:
+    """Sorted rows, inside and outside; a partition without anybody is missing."""
+    parts = {partition: table.part(partition).sorted() for partition in PARTITIONS}
+    return {partition: part for partition, part in parts.items() if len(part)}
+
+
+def domain_of(upstream: str) -> str:
+    """What a start was trained on, by the catalogue or by its name; a key of ``DOMAINS``."""
+    if upstream in (SCRATCH, CONTROL):
+        return upstream
+    known = CATALOGUE.get(upstream)
+    if known is not None and known.domain is not None:
+        return known.domain
+    return next((domain for word, domain in WORDS if word in upstream.lower()), "other")
+
+
+def family_of(backbone: str) -> str:
+    """``ViT`` or ``CNN``."""
+    return "ViT" if backbone.startswith("vit") else "CNN"
+
+
+def is_head_start(upstream: str) -> bool:
+    """Whether it was trained on something that could help: neither scratch nor the control."""
+    return domain_of(upstream) not in (SCRATCH, CONTROL)
+
+
+def floor_title(name: str) -> str:
+    return FLOORS[name].title if name in FLOORS else name

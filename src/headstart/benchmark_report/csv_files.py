@@ -1,0 +1,96 @@
+"""The tables for machines: full precision, one fact a column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from headstart.benchmark_report.claims import Finding
+from headstart.benchmark_report.collect import Study, domain_of
+from headstart.benchmark_report.comparisons import Comparison, gain_unit
+from headstart.benchmark_report.curves import Saved
+from headstart.benchmark_report.groups import GroupGain
+from headstart.benchmark_report.tables import cohort
+from headstart.evaluation.statistics import Estimate
+from headstart.report.page import csv_text
+
+ROW = ("task", "backbone", "upstream", "trained_on", "train_size")
+
+
+def comparisons_csv(comparisons: Sequence[Comparison]) -> str:
+    """Every comparison with scratch."""
+    header = [*ROW, "cohort", "n_train", "partition", "metric", "people", "seeds", *_names("scratch"), *_names("start"),
+              *_names("gain"), "gain_unit", *_names("gain_percent"), "p", "p_holm", "p_delong", "verdict", "overlaps"]
+    return csv_text(header, ([
+        *_row(one.key), cohort(one.simulated), one.n_train, one.partition, one.metric.name, one.gain.absolute.n,
+        one.gain.seeds, *_numbers(one.scratch), *_numbers(one.start), *_numbers(one.gain.absolute),
+        gain_unit(one.metric, one.unit), *_numbers(one.gain.relative), *map(_number, (
+            one.gain.p, one.p_holm, one.gain.p_delong)), one.verdict, "; ".join(one.overlaps)] for one in comparisons))
+
+
+def claims_csv(findings: Sequence[Finding]) -> str:
+    """Every claim."""
+    header = ["claim", "words", "paper", "cohort", "partition", "tasks", "starts", "seeds", "people", *_names("gain"),
+              "gain_unit", *_names("gain_percent"), "p", "p_holm", "verdict", "remark"]
+    return csv_text(header, ([
+        one.claim.name, one.claim.text, one.claim.figure, cohort(one.simulated), one.claim.partition,
+        "; ".join(one.tasks), one.starts, one.seeds, one.gain.n, *_numbers(one.gain), one.unit, *_numbers(one.percent),
+        _number(one.p), _number(one.p_holm), one.verdict, one.remark] for one in findings))
+
+
+def scores_csv(study: Study) -> str:
+    """The primary score of every row and floor."""
+    header = [*ROW, "cohort", "n_train", "partition", "metric", "people", *_names("score")]
+    return csv_text(header, _score_rows(study))
+
+
+def _score_rows(study: Study) -> Iterator[list[Any]]:
+    for key in study.keys:
+        for partition, table in study.tables[key].items():
+            metric = study.metric(key.task)
+            found = study.score(table, partition, metric)
+            yield [*_row(key), cohort(study.task(key).simulated), study.n_train(key), partition, metric.name, found.n,
+                   *_numbers(found)]
+    for task, floors in study.floors.items():
+        metric, simulated = study.metric(task), study.benchmark.plan.task(task).simulated
+        for (name, size), tables in floors.items():
+            for partition, table in tables.items():
+                found = study.score(table, partition, metric)
+                yield [task, "floor", name, "", size, cohort(simulated), "", partition, metric.name, found.n,
+                       *_numbers(found)]
+
+
+def saved_csv(saved: Sequence[Saved]) -> str:
+    """Scans that scratch would need; ``beyond`` and ``below`` say which of value, low and high end its curve."""
+    header = [*ROW, "partition", "scans", "needs", "needs_low", "needs_high", "beyond", "below"]
+    return csv_text(header, ([
+        *_row(one.key), one.partition, one.worth.scans, *map(_number, (one.worth.value, one.worth.low, one.worth.high)),
+        _which(one.worth.at_least), _which(one.worth.at_most)] for one in saved))
+
+
+def groups_csv(groups: Sequence[GroupGain]) -> str:
+    """Gains by site, sex and age band."""
+    header = [*ROW, "partition", "by", "group", "people", "seeds", *_names("score"), *_names("gain")]
+    return csv_text(header, ([
+        *_row(one.key), one.partition, one.grouping, one.group, one.gain.absolute.n, one.gain.seeds,
+        *_numbers(one.score), *_numbers(one.gain.absolute)] for one in groups))
+
+
+def _row(key: Any) -> list[Any]:
+    return [key.task, key.backbone, key.upstream, domain_of(key.upstream), key.size]
+
+
+def _names(name: str) -> tuple[str, str, str]:
+    return name, f"{name}_low", f"{name}_high"
+
+
+def _numbers(estimate: Estimate) -> list[str]:
+    return [_number(value) for value in (estimate.value, estimate.low, estimate.high)]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+def _which(ends: Sequence[bool]) -> str:
+    return " ".join(name for name, end in zip(("value", "low", "high"), ends, strict=True) if end)

@@ -1,0 +1,267 @@
+"""The tables of the report: cells with the text that people read and the value that columns sort by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from headstart.benchmark_report.claims import Finding
+from headstart.benchmark_report.collect import Key, Study, domain_of, floor_title
+from headstart.benchmark_report.comparisons import Comparison, gain_unit
+from headstart.benchmark_report.curves import Saved
+from headstart.benchmark_report.groups import Gap, GroupGain, Trust
+from headstart.evaluation.few_shot import Worth
+from headstart.evaluation.metrics import METRICS, Metric
+from headstart.evaluation.predictions import PARTITIONS
+from headstart.evaluation.statistics import Estimate
+from headstart.evaluation.summary import interval, number
+
+DASH = "–"
+MARKS = {"better": "▲ better", "worse": "▼ worse", "cannot be told": "≈ cannot be told", "holds": "✓ holds",
+         "does not hold": "✗ does not hold"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Text, a smaller line under it, what its column sorts by (the text, unless given), and a class for its style."""
+
+    text: str
+    small: str = ""
+    value: float | str | None = None
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A sortable table.
+
+    Attributes:
+        filters: columns to choose a value of, by position.
+    """
+
+    name: str
+    caption: str
+    note: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    filters: tuple[int, ...] = ()
+
+    def choices(self, column: int) -> list[str]:
+        """What a column holds, in order of appearance."""
+        return list(dict.fromkeys(row[column].text for row in self.rows))
+
+
+def text(value: str, style: str = "text") -> Cell:
+    return Cell(value, style=style)
+
+
+def signed(value: float | None, digits: int = 1) -> str:
+    """A gain with its sign; the minus is a minus."""
+    if value is None:
+        return DASH
+    shown = f"{value:+.{digits}f}"
+    return (shown if float(shown) else f"{0:.{digits}f}").replace("-", "−")
+
+
+def signed_interval(estimate: Estimate, digits: int = 1) -> str:
+    if estimate.low is None:
+        return estimate.reason
+    return f"{signed(estimate.low, digits)} to {signed(estimate.high, digits)}"
+
+
+def gain_digits(unit: str) -> int:
+    return 1 if unit in ("points", "%", "% of scratch") else 2
+
+
+def gain_cell(estimate: Estimate, unit: str) -> Cell:
+    """Effect first, interval under it."""
+    digits = gain_digits(unit)
+    shown = signed(estimate.value, digits) + (f" {unit}" if estimate.value is not None else "")
+    return Cell(shown, signed_interval(estimate, digits), estimate.value if estimate.value is not None else "")
+
+
+def score_cell(estimate: Estimate, metric: Metric) -> Cell:
+    value = estimate.value if estimate.value is not None else ""
+    return Cell(number(estimate.value, metric), interval(estimate, metric) or estimate.reason, value)
+
+
+def p_cell(p: float | None) -> Cell:
+    shown = DASH if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return Cell(shown, value="" if p is None else p, style="quiet")
+
+
+def verdict_cell(verdict: str) -> Cell:
+    return Cell(MARKS[verdict], value=verdict, style=f"verdict {verdict.split()[0]}")
+
+
+def cohort(simulated: bool) -> str:
+    return "simulated" if simulated else "real"
+
+
+def start_cell(key: Key, overlaps: Sequence[str] = ()) -> Cell:
+    """The start; a dagger where it may have seen the people that it is tested on."""
+    return Cell(key.upstream + (" †" if overlaps else ""), "; ".join(overlaps), style="text")
+
+
+def size_cell(study: Study, key: Key) -> Cell:
+    n = study.n_train(key)
+    return Cell(f"{n}", "all" if key.size == "full" else "", n)
+
+
+# --- the tables
+
+
+def claims_table(findings: Sequence[Finding]) -> Table:
+    """One row a claim and kind of cohort."""
+    rows = tuple((text(one.claim.text, "claim"), text(one.claim.figure), text(cohort(one.simulated)), _ours(one),
+                  Cell(signed(one.percent.value) + (" %" if one.percent.value is not None else ""),
+                       signed_interval(one.percent) if one.percent.value is not None else "",
+                       one.percent.value if one.percent.value is not None else ""),
+                  p_cell(one.p_holm), Cell(str(one.gain.n or DASH), value=one.gain.n), _judged(one))
+                 for one in findings)
+    return Table("claims", "The paper’s claims, one by one", "mean over all starts that a claim may be about; p "
+                 "adjusted over the claims on one kind of cohort (Holm)",
+                 ("Claim", "The paper", "Cohort", "Ours, 95 % interval", "Relative to scratch", "p, adjusted", "n",
+                  "It …"), rows)
+
+
+def _ours(one: Finding) -> Cell:
+    if one.gain.value is None:
+        return Cell(DASH, value="")
+    cell = gain_cell(one.gain, one.unit)
+    return Cell(cell.text, f"{cell.small}; {', '.join(one.tasks)}", cell.value)
+
+
+def _judged(one: Finding) -> Cell:
+    cell = verdict_cell(one.verdict)
+    count = f"with n = {one.gain.n}" if one.verdict == "cannot be told" and one.gain.n else ""
+    return Cell(cell.text, "; ".join(part for part in (count, one.remark) if part), cell.value, cell.style)
+
+
+def gains_table(study: Study, comparisons: Sequence[Comparison]) -> Table:
+    """Every comparison with scratch."""
+    rows = tuple((text(one.key.task), text(one.key.backbone), start_cell(one.key, one.overlaps),
+                  size_cell(study, one.key), text(one.partition), score_cell(one.scratch, one.metric),
+                  score_cell(one.start, one.metric), gain_cell(one.gain.absolute, gain_unit(one.metric, one.unit)),
+                  gain_cell(one.gain.relative, "%"), p_cell(one.gain.p), p_cell(one.p_holm), p_cell(one.gain.p_delong),
+                  Cell(str(one.gain.absolute.n), f"{one.gain.seeds} seeds", one.gain.absolute.n),
+                  verdict_cell(one.verdict)) for one in comparisons)
+    return Table("gains", "Every comparison with scratch", "same backbone, same training people, same test people, "
+                 "same seeds; a positive gain favours the start; p adjusted within a training size (Holm); DeLong’s p "
+                 "is shown, and does not decide",
+                 ("Task", "Backbone", "Start", "Trained on", "Tested", "Scratch", "Start’s score", "Gain",
+                  "Relative gain", "p", "p, adjusted", "p, DeLong", "n", "Start is"), rows, (0, 1, 2, 3, 4, 13))
+
+
+def scores_table(study: Study) -> Table:
+    """Every row's primary score, inside and outside, with the floors."""
+    rows = [(text(key.task), text(key.backbone), start_cell(key, study.overlaps(key)), size_cell(study, key),
+             text(study.metric(key.task).label), *_by_partition(study, study.tables[key], study.metric(key.task)))
+            for key in study.keys]
+    return Table("scores", "All scores", "mean over seeds, 95 % intervals over people and seeds; floors are simple "
+                 "predictors trained on the same people", ("Task", "Backbone", "Start", "Trained on", "Score", "Inside",
+                                                           "n inside", "Outside", "n outside"),
+                 (*rows, *_floor_rows(study)), (0, 1, 2, 3))
+
+
+def _floor_rows(study: Study) -> Iterator[tuple[Cell, ...]]:
+    for task, floors in study.floors.items():
+        metric = study.metric(task)
+        for (name, size), tables in floors.items():
+            yield (text(task), text("floor"), text(floor_title(name)), _floor_size(study, task, size),
+                   text(metric.label), *_by_partition(study, tables, metric))
+
+
+def _floor_size(study: Study, task: str, size: object) -> Cell:
+    alike = next((key for key in study.keys if (key.task, key.size) == (task, size)), None)
+    return size_cell(study, alike) if alike else Cell(str(size))
+
+
+def _by_partition(study: Study, tables: dict, metric: Metric) -> Iterator[Cell]:
+    for partition in PARTITIONS:
+        if partition in tables:
+            found = study.score(tables[partition], partition, metric)
+            yield from (score_cell(found, metric), Cell(str(found.n), value=found.n))
+        else:
+            yield from (Cell(DASH, value=""), Cell(DASH, value=""))
+
+
+def saved_table(saved: Sequence[Saved]) -> Table:
+    """What the smallest training size with a start is worth in scans of scratch."""
+    rows = tuple((text(one.key.task), text(one.key.backbone), text(one.key.upstream), text(one.partition),
+                  Cell(f"{one.worth.scans:.0f}", value=one.worth.scans),
+                  Cell(_bounded(one.worth, 0), f"{_bounded(one.worth, 1)} to {_bounded(one.worth, 2)}",
+                       one.worth.value),
+                  Cell(signed(one.worth.saved, 0) + (" or more" if one.worth.at_least[0] else ""),
+                       value=one.worth.saved)) for one in saved)
+    return Table("saved", "What a head start is worth in labelled scans", "scratch’s curve, made monotone, read the "
+                 "other way round; ≥ and ≤ mark the ends of that curve: beyond them nothing was measured",
+                 ("Task", "Backbone", "Start", "Tested", "Labelled scans used", "Scratch needs", "Scans saved"), rows,
+                 (0, 3))
+
+
+def _bounded(worth: Worth, place: int) -> str:
+    mark = "≥ " if worth.at_least[place] else "≤ " if worth.at_most[place] else ""
+    return f"{mark}{(worth.value, worth.low, worth.high)[place]:.0f}"
+
+
+def gaps_table(study: Study, gaps: Sequence[Gap]) -> Table:
+    """Inside minus outside, and whether a start narrows it."""
+    def unit(key: Key) -> str:
+        return gain_unit(study.metric(key.task), study.task(key).unit)
+
+    rows = tuple((text(one.key.task), text(one.key.backbone), start_cell(one.key), gain_cell(one.loss, unit(one.key)),
+                  gain_cell(one.narrowed, unit(one.key)) if one.narrowed else Cell(DASH, value=""), p_cell(one.p))
+                 for one in gaps)
+    return Table("gaps", "What is lost at other sites", "inside minus outside, positive where outside is worse; other "
+                 "people, so the loss also holds what differs between them; narrowing is scratch’s loss minus the "
+                 "start’s", ("Task", "Backbone", "Start", "Lost outside", "Narrowed by", "p"), rows, (0,))
+
+
+def groups_table(groups: Sequence[GroupGain], study: Study) -> Table:
+    """Gains by site, sex and age band."""
+    rows = tuple((text(one.key.task), text(one.key.backbone), start_cell(one.key), text(one.partition),
+                  text(one.grouping), text(one.group), score_cell(one.score, study.metric(one.key.task)),
+                  gain_cell(one.gain.absolute, gain_unit(study.metric(one.key.task), study.task(one.key).unit)),
+                  Cell(str(one.gain.absolute.n), value=one.gain.absolute.n)) for one in groups)
+    return Table("groups", "Gains by group", "at the largest training size; exploratory: intervals are not adjusted, "
+                 "and differences between groups are not tested",
+                 ("Task", "Backbone", "Start", "Tested", "By", "Group", "Start’s score", "Gain over scratch", "n"),
+                 rows, (0, 2, 3, 4))
+
+
+def trust_table(study: Study, found: Sequence[Trust], kind: str) -> Table | None:
+    """Calibration of classifications, or brain age before and after bias correction."""
+    names = ("brier", "ece") if kind == "classification" else ("mae", "r")
+    rows = tuple(_trust_row(study, one, names) for one in found if study.task(one.key).kind == kind)
+    columns = tuple(f"{METRICS[name].label}, {partition}" for name in names for partition in PARTITIONS)
+    if not rows:
+        return None
+    if kind == "classification":
+        return Table("calibration", "Calibration", "lower is better; the error (ECE) is biased upwards when n is small",
+                     ("Task", "Backbone", "Start", *columns), rows, (0,))
+    corrected = tuple(f"{METRICS[name].label}, {partition}, corrected" for name in names for partition in PARTITIONS)
+    return Table("bias", "Brain age, uncorrected and then corrected", "the correction uses the true age, which makes "
+                 "even a model that knows nothing look good: judge by the uncorrected scores",
+                 ("Task", "Backbone", "Start", *columns, *corrected), rows, (0,))
+
+
+def _trust_row(study: Study, one: Trust, names: Sequence[str]) -> tuple[Cell, ...]:
+    cells = [text(one.key.task), text(one.key.backbone), start_cell(one.key)]
+    pairs = [(name, partition) for name in names for partition in PARTITIONS]
+    cells += [_or_dash(one.scores.get((partition, name)), name) for name, partition in pairs]
+    if names[0] == "mae":
+        cells += [_or_dash(getattr(one.corrected, partition)[name] if one.corrected else None, name)
+                  for name, partition in pairs]
+    return tuple(cells)
+
+
+def _or_dash(estimate: Estimate | None, metric: str) -> Cell:
+    return score_cell(estimate, METRICS[metric]) if estimate else Cell(DASH, value="")
+
+
+def starts_table(study: Study) -> Table:
+    """What each start is."""
+    rows = tuple((text(row.upstream), text(row.backbone), text(domain_of(row.upstream)), text(row.mode),
+                  text(row.weights, "digest")) for row in study.benchmark.plan.rows)
+    return Table("starts", "The starts", "", ("Start", "Backbone", "Trained on", "Mode", "Weights"), rows)
