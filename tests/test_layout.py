@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "data_commands": {"brains", "datasets"},
     "datasets": {"brains"},
     "execution": set(),
-    "report": {"brains", "evaluation"},
+    "report": {"brains", "evaluation", "simulation"},
     "pretraining": {"brains", "simulation", "backbones", "training", "upstreams", "modelfolder", "environment",
                     "evaluation", "execution", "report"},
     "experiment": {"brains", "calibration", "backbones", "tasks", "training", "upstreams", "modelfolder", "evaluation",

@@ -13,8 +13,9 @@ import typer
 
 from headstart.benchmark_commands import app as benchmark
 from headstart.benchmark_commands import compare
+from headstart.data_commands import app as data
 from headstart.names import BACKBONES, Volume
-from headstart.prediction_commands import BidsApp, predict
+from headstart.prediction_commands import BidsApp, export, predict, serve
 from headstart.weights_commands import app as weights
 
 app = typer.Typer(name="headstart", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -27,7 +28,10 @@ SET_ASIDE = 10  # + the number of scans that could not be prepared (at most 90)
 
 
 app.command(cls=BidsApp)(predict)
+app.command()(export)
+app.command()(serve)
 app.add_typer(weights, name="weights")
+app.add_typer(data, name="data")
 app.add_typer(benchmark, name="benchmark")
 app.command()(compare)
 
@@ -95,8 +99,9 @@ def prepare(
     from headstart.brains.bids import read_bids
     from headstart.brains.contract import Contract
     from headstart.brains.prepare import prepare as run
+    from headstart.datasets.ldm100k import is_ldm100k, read_ldm100k
 
-    cohort = read_bids(bids)
+    cohort = read_ldm100k(bids[0]) if len(bids) == 1 and is_ldm100k(bids[0]) else read_bids(bids)
     _say_notes(cohort.notes)
     summary = run(cohort, store, Contract(volume=volume.value), jobs=jobs or _cores())
     typer.echo(f"{summary} Quality control: {store / 'qc.html'}")
@@ -172,6 +177,8 @@ def pretrain(
                                                         help="Control: each label goes to another sample.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak rate. Default: 0.002.", show_default=False)] = None,
     batch_size: Annotated[int | None, typer.Option(help="Over all processes. Default: 32.", show_default=False)] = None,
+    probe: Annotated[int | None, typer.Option(help="Held-out simulated brains that a linear probe reads now and then. "
+                                                   "Default: 200.", show_default=False)] = None,
     seed: Annotated[int | None, typer.Option(help="Default: 0.", show_default=False)] = None,
     jobs: Jobs = None,
 ) -> None:
@@ -182,7 +189,7 @@ def pretrain(
     options = {
         "source": source, "objective": objective, "backbone": backbone, "budget_samples": budget_samples, "data": data,
         "pool": pool, "generator": generator, "labelmaps": labelmaps, "volume": volume, "seed": seed,
-        "shuffle_labels": shuffle_labels, "learning_rate": learning_rate, "batch_size": batch_size}
+        "shuffle_labels": shuffle_labels, "learning_rate": learning_rate, "batch_size": batch_size, "probe": probe}
     asked = read_config(config, options)
     record = run(asked, out, jobs=jobs or _cores())
     if not record:  # one of several processes; the first one speaks
@@ -191,16 +198,32 @@ def pretrain(
     memory = max(cost["peak_memory_gib"].values())
     typer.echo(f"{cost['samples']:,} samples in {cost['steps']:,} steps and {cost['hours']:.2f} h: "
                f"{cost['samples_per_second']:.0f} samples/s, at most {memory:.1f} GiB")
-    typer.echo(f"Start: {out}\nUse it: headstart finetune ... --backbone {asked.backbone} --upstream {out}")
+    typer.echo(f"Start: {out}\nIts report: headstart report {out}")
+    typer.echo(f"Use it: headstart finetune ... --backbone {asked.backbone} --upstream {out}")
 
 
 @app.command()
-def report(out: Annotated[Path, typer.Argument(help="Folder of a run or a benchmark.")]) -> None:
-    """Write report.html of a run or a benchmark again: one file that opens anywhere."""
+def report(
+    out: Annotated[Path, typer.Argument(help="Folder of a run, a benchmark or a pre-training; with --against, a store "
+                                             "of simulated brains.")],
+    against: Annotated[Path | None, typer.Option(help="A store of real scans to hold simulated brains against: writes "
+                                                      "the calibration page.", show_default=False)] = None,
+) -> None:
+    """Write report.html of a run, a benchmark or a pre-training again: one file that opens anywhere."""
+    if against is not None:
+        from headstart.report.calibration import write_calibration
+
+        typer.echo(f"Calibration page: {write_calibration(out, against)}")
+        return
     if (out / "plan.json").exists():
         from headstart.benchmark_report import write
 
         typer.echo(f"Report: {write(out)}")
+        return
+    if (out / "request.json").exists():
+        from headstart.pretraining.report import write_report as write_pretraining
+
+        typer.echo(f"Report: {write_pretraining(out)}")
         return
     from headstart.experiment import write_report
 

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
 import shutil
-import urllib.error
-import urllib.request
-from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import headstart
 from headstart.adaptation.checkpoint import check_sha256
+from headstart.download import Progress, discard, download, finish, forbidden
 from headstart.errors import HeadstartError
-from headstart.files import atomic_write, cache_dir, one_writer, read_json, sha256_file, write_json
+from headstart.files import cache_dir, one_writer, read_json, sha256_file, write_json
 from headstart.upstreams.base import Hub, Manual, Package, Shipped, Upstream, Url
 
-CHUNK_BYTES = 1 << 20
-TIMEOUT_S = 60.0
-OFFLINE = ("HEADSTART_OFFLINE", "HF_HUB_OFFLINE")  # either, set to anything but 0, forbids the network
-Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all
+MOVED = "It may have moved; fetch it by hand and use `headstart weights import`."
 
 
 def locate(upstream: Upstream, *, backbone: str | None = None, volume: str | None = None,
@@ -117,10 +110,9 @@ def _fetched(name: str, source: Url | Hub, progress: Progress | None) -> Path:
     _may_use_network(name)
     with one_writer(folder):
         part = folder / f"{path.name}.part"
-        _download(source.url, part, progress)
+        download(source.url, part, progress, moved=MOVED)
         _check_whole(part, source.sha256)
-        os.replace(part, path)
-        Path(f"{part}.etag").unlink(missing_ok=True)
+        finish(part, path)
         write_json(receipt, {"url": source.url, "sha256": sha256_file(path), "published_sha256": source.sha256,
                              "bytes": path.stat().st_size})
     return path
@@ -135,11 +127,10 @@ def expected_sha256(upstream: Upstream) -> str | None:
 
 
 def _may_use_network(name: str) -> None:
-    for variable in OFFLINE:
-        if os.environ.get(variable, "0") not in ("", "0"):
-            raise HeadstartError(f"'{name}' is not in the cache and {variable} forbids the network",
-                                 fix=f"Run `headstart weights fetch {name}` where there is a network, or copy "
-                                 f"{_folder(name)} from there.")
+    if variable := forbidden():
+        raise HeadstartError(f"'{name}' is not in the cache and {variable} forbids the network",
+                             fix=f"Run `headstart weights fetch {name}` where there is a network, or copy "
+                             f"{_folder(name)} from there.")
 
 
 def _check_whole(part: Path, sha256: str | None) -> None:
@@ -148,64 +139,8 @@ def _check_whole(part: Path, sha256: str | None) -> None:
     try:
         check_sha256(part, sha256)
     except HeadstartError:
-        part.unlink()  # a resumed download must not start from wrong bytes
+        discard(part)
         raise
-
-
-def _download(url: str, part: Path, progress: Progress | None) -> None:
-    """Fetch ``url`` into ``part``, going on where an earlier try ended if the file behind it is still the same."""
-    try:
-        with _open(url, part) as response:
-            resumed = response.status == http.client.PARTIAL_CONTENT
-            start = part.stat().st_size if resumed else 0
-            length = response.headers.get("Content-Length")
-            total = start + int(length) if length else None
-            _remember(part, response)
-            with open(part, "ab" if resumed else "wb") as file:
-                _copy(response, file, start, total, progress)
-    except urllib.error.HTTPError as error:
-        raise HeadstartError(f"cannot be fetched ({error.code} {error.reason})", path=url,
-                             fix="It may have moved; fetch it by hand and use `headstart weights import`.") from error
-    except (OSError, http.client.HTTPException) as error:
-        raise HeadstartError(f"cannot be fetched ({getattr(error, 'reason', error)})", path=url,
-                             fix="Run the same command again: it goes on where this one ended.") from error
-    if total is not None and part.stat().st_size != total:
-        raise HeadstartError(f"broke off after {part.stat().st_size:,} of {total:,} bytes", path=url,
-                             fix="Run the same command again: it goes on from there.")
-
-
-def _open(url: str, part: Path) -> Any:
-    """The response, from where ``part`` ends; ``If-Range`` makes the server start over if the file has changed."""
-    request = urllib.request.Request(url, headers={"User-Agent": "headstart"})
-    tag = Path(f"{part}.etag")
-    if part.is_file() and part.stat().st_size and tag.is_file():
-        request.add_header("Range", f"bytes={part.stat().st_size}-")
-        request.add_header("If-Range", tag.read_text())
-    try:
-        return urllib.request.urlopen(request, timeout=TIMEOUT_S)
-    except urllib.error.HTTPError as error:
-        if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
-            raise
-        part.unlink()  # complete, or longer than the file: begin again
-        return _open(url, part)
-
-
-def _remember(part: Path, response: Any) -> None:
-    """Keep the file's tag beside it: without one, a broken download starts over rather than mix two versions."""
-    tag, etag = Path(f"{part}.etag"), response.headers.get("ETag")
-    if etag and not etag.startswith("W/"):
-        with atomic_write(tag) as file:
-            file.write(etag)
-    else:
-        tag.unlink(missing_ok=True)
-
-
-def _copy(response: Any, file: Any, done: int, total: int | None, progress: Progress | None) -> None:
-    while chunk := response.read(CHUNK_BYTES):
-        file.write(chunk)
-        done += len(chunk)
-        if progress is not None:
-            progress(done, total)
 
 
 def forget(upstream: Upstream) -> None:

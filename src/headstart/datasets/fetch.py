@@ -1,0 +1,115 @@
+"""Data sets come over the network file by file: resumed, checked, and laid out as BIDS at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import urllib.parse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from headstart.datasets import ixi, openneuro
+from headstart.datasets.catalogue import Dataset, RemoteFile
+from headstart.download import Progress, discard, download, finish, forbidden
+from headstart.errors import HeadstartError
+from headstart.files import one_writer, read_json, sha256_file, write_json
+
+RECEIPT = "fetched.json"  # what came, with size and digest; while it agrees with the folder there is nothing to do
+PARTS = ".download"
+Say = Callable[[str], None]
+
+
+def fetch(dataset: Dataset, out: str | Path, *, mirror: str | None = None, say: Say = lambda _: None) -> Path:
+    """Bring ``dataset`` to the folder ``out``; stopped, the same call goes on.
+
+    Args:
+        mirror: an address to use for the publisher's, with the same paths below it.
+        say: told of every file as it begins.
+
+    Returns:
+        The BIDS folder (of label maps: the folder of the maps).
+
+    Raises:
+        HeadstartError: the network fails or is forbidden, a file is not the one published, or the set cannot be
+            fetched by a program.
+    """
+    out = Path(out)
+    if dataset.layout == "torrent":
+        raise HeadstartError(f"'{dataset.name}' comes as a torrent, which headstart does not speak",
+                             fix=f"Fetch it from {dataset.page} with a torrent program, unpack it, and run "
+                             "`headstart prepare FOLDER --store STORE`.")
+    with one_writer(out):
+        if _is_whole(out, dataset.name):
+            say(f"{dataset.name} is here already")
+            return out
+        _may_use_network(dataset.name)
+        base = (mirror or dataset.base).rstrip("/")
+        files = openneuro.list_files(dataset.name, base) if dataset.layout == "openneuro" else dataset.files
+        folder = out / PARTS if dataset.layout == "ixi" else out
+        for position, file in enumerate(files, 1):
+            say(f"{position} of {len(files)}: {file.path}")
+            fetch_file(file, base, folder)
+        if dataset.layout == "ixi":
+            ixi.lay_out(folder, out, dataset)
+        _write_receipt(out, dataset.name)
+    return out
+
+
+def fetch_file(file: RemoteFile, base: str, folder: Path, progress: Progress | None = None) -> Path:
+    """One file, whole and checked, at ``folder / file.path``; one that is there and right stays."""
+    path = folder / file.path
+    if path.is_file() and not _differs(path, file):
+        return path
+    part = path.with_name(f"{path.name}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    url = file.url if "://" in file.url else f"{base}/{urllib.parse.quote(file.url)}"
+    download(url, part, progress, moved="The data set may have moved; look at `headstart data list` for its page.")
+    if reason := _differs(part, file):
+        discard(part)
+        raise HeadstartError(f"is not the file that was published ({reason})", path=url,
+                             fix="Run the same command again; if it stays so, the publisher has changed the file.")
+    finish(part, path)
+    return path
+
+
+def _differs(path: Path, file: RemoteFile) -> str:
+    """Why the file at ``path`` is not ``file``; empty if nothing speaks against it."""
+    if file.size is not None and path.stat().st_size != file.size:
+        return f"{path.stat().st_size:,} bytes, expected {file.size:,}"
+    if file.sha256 is not None and (digest := sha256_file(path)) != file.sha256:
+        return f"SHA-256 {digest}, expected {file.sha256}"
+    if file.md5 is not None and (digest := _md5(path)) != file.md5:
+        return f"MD5 {digest}, expected {file.md5}"
+    return ""
+
+
+def _md5(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _files_of(out: Path) -> Sequence[Path]:
+    there = (path for path in sorted(out.rglob("*")) if path.is_file())
+    return [path for path in there if path.name not in (RECEIPT, ".lock") and PARTS not in path.relative_to(out).parts]
+
+
+def _write_receipt(out: Path, name: str) -> None:
+    files = {str(path.relative_to(out)): {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+             for path in _files_of(out)}
+    write_json(out / RECEIPT, {"dataset": name, "files": files})
+
+
+def _is_whole(out: Path, name: str) -> bool:
+    """Whether every file of the receipt is here as it came; another data set in the folder is refused."""
+    if not (out / RECEIPT).exists():
+        return False
+    receipt = read_json(out / RECEIPT)
+    if receipt.get("dataset") != name:
+        raise HeadstartError(f"holds {receipt.get('dataset')}", path=out, fix="Give another --out folder.")
+    return all((out / path).is_file() and (out / path).stat().st_size == known["bytes"]
+               and sha256_file(out / path) == known["sha256"] for path, known in receipt["files"].items())
+
+
+def _may_use_network(name: str) -> None:
+    if variable := forbidden():
+        raise HeadstartError(f"'{name}' is not here and {variable} forbids the network",
+                             fix=f"Unset {variable}, or copy the folder from where there is a network.")
