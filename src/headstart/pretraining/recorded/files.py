@@ -50,8 +50,8 @@ def some_of(files: Sequence[Recorded], count: int, seed: int) -> list[Recorded]:
         return list(files)
     order = np.random.default_rng(seed).permutation(len(files))
     turns: dict[str, int] = defaultdict(int)
-    ranked = []
-    for index in order:
+    ranked: list[tuple[int, int, int]] = []
+    for index in order.tolist():
         turns[files[index].label] += 1
         ranked.append((turns[files[index].label], len(ranked), index))
     return [files[index] for index in sorted(index for _, _, index in sorted(ranked)[:count])]

@@ -56,8 +56,8 @@ def write_pool(path: Path, source: str, files: Sequence[Recorded], *, name: str,
                     _write(writer, name, item, found, scenes.window_of(spec))
                 advance()
         if not len(writer):
-            raise HeadstartError("none of the files could be read", path=files[0].path.parent,
-                                 fix="Look at one of them; see --data.") from _tried(read, numbered[0])  # type: ignore
+            raise HeadstartError(f"none of the {len(files)} files could be read ({_tried(read, numbered[0])})",
+                                 path=files[0].path.parent, fix="Give a folder of files that open elsewhere.")
     return path
 
 
