@@ -80,8 +80,11 @@ def _run(config: Config, out: Path, executor: Executor, workers: int | None) -> 
 
 def _conclude(out: Path) -> None:
     """The table, the report, and an exit code that tells whether all cells are there."""
-    _print_status(out)
     from headstart.benchmark.results import read
+    from headstart.benchmark_report import write
+
+    _print_status(out)
+    typer.echo(f"Report: {write(out)}")
 
     if read(out).failed:
         typer.echo(f"Do the failed cells again: headstart benchmark retry {out}, then the same command.", err=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -107,8 +106,10 @@ def test_time_out_lost_node_and_cancelling_keep_progress(slurm: Path, start: Cal
     wait_for(lambda: restarts(job) == 1 and look(out).running, 120)
     assert str(look(out).running[0]) == str(cell)
 
-    lose_the_node(slurm)
-    wait_for(lambda: restarts(job) == 2 and look(out).running, 120)
+    power_cut(slurm, out)
+    wait_for(lambda: restarts(job) == 2, 90)  # the node does not answer: its job goes back into the queue
+    subprocess.run([SCRIPTS / "start-slurm", slurm], check=True)
+    wait_for(lambda: look(out).running, 120)
 
     time.sleep(8)  # it trains again
     subprocess.run(["scancel", job.split("_")[0]], check=True)
@@ -140,20 +141,12 @@ def restarts(job: str) -> int:
     return int(found[0]) if found else -1
 
 
-def lose_the_node(slurm: Path) -> None:
-    """Kill the node's daemon and all that runs under it, as a power cut would; then it comes back."""
+def power_cut(slurm: Path, out: Path) -> None:
+    """Kill the node's daemon and all that runs of this benchmark."""
     daemon = psutil.Process(int((slurm / "slurmd.pid").read_text()))
-    victims = [daemon, *(process for process in psutil.process_iter(["cmdline"])
-                         if "slurmstepd" in " ".join(process.info["cmdline"] or [])
-                         and str(slurm) in str(environment_of(process)))]
-    for process in victims:
-        for child in [*process.children(recursive=True), process]:
-            child.send_signal(signal.SIGKILL)
-    subprocess.run([SCRIPTS / "start-slurm", slurm], check=True)
-
-
-def environment_of(process: psutil.Process) -> dict[str, str]:
-    try:
-        return process.environ()
-    except psutil.Error:
-        return {}
+    jobs = [process for process in psutil.process_iter(["cmdline"])
+            if "submitit.core._submit" in (process.info["cmdline"] or []) and str(out / "slurm") in
+            process.info["cmdline"]]
+    steps = {parent for process in jobs for parent in process.parents() if parent.name().startswith("slurmstepd")}
+    for process in [daemon, *steps, *jobs]:
+        process.kill()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import getpass
 import os
+import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -26,6 +28,9 @@ from headstart.training import Preempted
 
 LOGS, JOBS = "slurm", "jobs.json"
 POLL_SECONDS = 5.0
+# A warning may come while Python starts, which would die of it: it is ignored until there is someone to answer.
+UNTIL_READY = """bash -c 'trap "" USR2; exec "$@"' headstart"""
+CUT_SHORT = {"NODE_FAIL", "PREEMPTED", "TIMEOUT"}  # the work is not to blame: it goes on, as often as after a warning
 ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
          "TIMEOUT", "GONE"}  # GONE: so long ended that the scheduler has forgotten it
 
@@ -172,15 +177,22 @@ class _Rounds:
 
     def _not_given_up(self, sent: Sent, now: dict[str, str], idle: Sequence[Work]) -> list[Work]:
         """What is to be sent; cells whose jobs died again and again are recorded as failures."""
-        for work in [work for work in idle if sent.attempts[work.name] >= ATTEMPTS]:
-            job = [job for job, own in sent.jobs.items() if work.name in own][-1]
-            problem = f"its job ended as {now[job]}, {ATTEMPTS} times"
-            if work.kind != "cell":
-                raise HeadstartError(f"the floors of {work.name}: {problem}", path=sent.logs[job], fix="See that file.")
-            give_up(self.folder, self.plan.cell(work.name), problem, sent.logs[job])
-            del sent.attempts[work.name]  # after `retry` it begins anew
-            sent.write(self.folder)
-        return [work for work in remaining(self.plan, self.folder) if work in idle]
+        alive = []
+        for work in idle:
+            job = next((job for job in reversed(sent.jobs) if work.name in sent.jobs[job]), None)
+            times = sent.attempts[work.name]
+            if job is None or times < (self.slurm.restarts if now[job] in CUT_SHORT else ATTEMPTS):
+                alive.append(work)
+            else:
+                self._give_up(sent, work, f"its job ended as {now[job]}, and was sent {times} times", sent.logs[job])
+        return alive
+
+    def _give_up(self, sent: Sent, work: Work, problem: str, log: str) -> None:
+        if work.kind != "cell":
+            raise HeadstartError(f"the floors of {work.name}: {problem}", path=log, fix="See that file.")
+        give_up(self.folder, self.plan.cell(work.name), problem, log)
+        del sent.attempts[work.name]  # after `retry` it begins anew
+        sent.write(self.folder)
 
     def _send(self, sent: Sent, works: Sequence[Work]) -> None:
         """As one array; a piece that was sent before goes alone, so that it cannot take others down."""
@@ -207,7 +219,7 @@ def submit(batches: Sequence[Batch], folder: Path, slurm: Slurm, name: str) -> l
     import submitit
 
     executor = submitit.AutoExecutor(folder / LOGS, cluster="slurm", slurm_max_num_timeout=slurm.restarts,
-                                     slurm_python=slurm.python)
+                                     slurm_python=f"{UNTIL_READY} {slurm.python or shlex.quote(sys.executable)}")
     options = {"requeue": True, **slurm.options}
     settings = {"slurm_partition": slurm.partition, "slurm_account": slurm.account, "mem_gb": slurm.memory_gb,
                 "slurm_setup": list(slurm.setup) or None}
