@@ -15,6 +15,7 @@ from headstart.brains.cohort import Scan
 from headstart.errors import BusyError, HeadstartError
 from headstart.files import atomic_write, one_writer, read_json, write_json
 from headstart.prediction.finished import FinishedModel
+from headstart.prediction.outputs import Place
 from headstart.prediction.quality import LIMITS
 from headstart.tasks import Task
 
@@ -39,8 +40,9 @@ def anat_folder(out: Path, scan: Scan) -> Path:
     return out.joinpath(*filter(None, (scan.participant_id, scan.session)), "anat")
 
 
-def record_path(out: Path, scan: Scan, task: Task) -> Path:
-    return anat_folder(out, scan) / f"{stem(scan)}_desc-{desc(task)}_prediction.json"
+def place_of(out: Path, scan: Scan, task: Task) -> Place:
+    """Where the files of a scan go."""
+    return Place(anat_folder(out, scan), out, stem(scan), desc(task))
 
 
 def claim(out: Path, bids: Path, model: FinishedModel) -> None:
@@ -84,7 +86,7 @@ def collect(out: Path, task: Task) -> list[Record]:
     """Write ``participants.tsv`` from every scan's JSON under ``out``; its rows, by participant and session."""
     with _patient_writer(out):
         records = sorted(read_records(out, task), key=lambda record: (record["participant_id"], record["session"]))
-        _write_table(out / TABLE, [_row(record, task) for record in records])
+        _write_table(out / TABLE, [table_row(record, task) for record in records])
         write_json(out / "participants.json", _columns(task))
     return records
 
@@ -115,11 +117,12 @@ def _patient_writer(out: Path):
             time.sleep(0.1)
 
 
-def _row(record: Record, task: Task) -> dict[str, Any]:
+def table_row(record: Record, task: Task) -> dict[str, Any]:
+    """The record's row in ``participants.tsv``, by column."""
     low, high = record.get("interval") or (None, None)
     facts = record.get("facts") or {}
     row = {"participant_id": record["participant_id"], "session_id": record["session"] or None,
-           "prediction": record.get("value")}
+           "prediction": record.get("value"), "observed": record.get("observed")}
     if task.kind == "regression":
         row |= {"low": low, "high": high}
     shares = record.get("probabilities") or {}
@@ -147,7 +150,10 @@ def _cell(value: Any) -> str:
 def _columns(task: Task) -> dict[str, Any]:
     """What the columns of the table mean, as BIDS asks."""
     unit = {"Units": task.unit} if task.unit else {}
-    columns: dict[str, Any] = {"prediction": {"Description": f"predicted {task.column}", **unit}}
+    columns: dict[str, Any] = {
+        "prediction": {"Description": f"predicted {task.column}", **unit},
+        "observed": {"Description": f"{task.column} in the data set's own table; n/a where absent or censored (89+)",
+                     **unit}}
     if task.kind == "regression":
         columns |= {name: {"Description": f"{end} end of the 90 % interval; n/a where the model has none", **unit}
                     for name, end in (("low", "lower"), ("high", "upper"))}
@@ -156,7 +162,7 @@ def _columns(task: Task) -> dict[str, Any]:
         "qc": {"Description": "whether the scan meets the model's preprocessing contract", "Levels": {
             "ok": "it does", "flag": "predicted, but look at it", "refused": "not predicted",
             "failed": "could not be prepared"}},
-        "qc_flags": {"Description": f"conditions that are not met, of: {', '.join([*LIMITS, 'familiarity'])}"},
+        "qc_flags": {"Description": f"conditions that are not met, of: {', '.join([*LIMITS, 'familiarity', 'range'])}"},
         "overlap": {"Description": "Dice coefficient of the registered brain with the template's"},
         "correlation": {"Description": "of the registered scan with the template's T1"},
         "brain_volume_ml": {"Description": "in the scan's own space", "Units": "mL"},

@@ -9,16 +9,19 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from headstart.brains.bids import read_bids
 from headstart.brains.cohort import Cohort, Scan
 from headstart.brains.progress import progress_bar
 from headstart.brains.workers import WorkerDied, run_each
 from headstart.errors import HeadstartError
-from headstart.files import write_json
-from headstart.prediction.derivatives import Record, claim, collect, record_path
+from headstart.prediction.derivatives import Record, claim, collect, place_of
 from headstart.prediction.finished import FinishedModel, open_model
-from headstart.prediction.predictor import predict_scan
+from headstart.prediction.outputs import predict_into, write_record
+from headstart.prediction.words import VERDICTS
 from headstart.processes import stop_signals
+from headstart.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,12 @@ class Order:
     Attributes:
         model: folder of a finished model.
         out: where the derivatives go.
+        explain: kind of map to write as well.
     """
 
     model: Path
     out: Path
+    explain: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,18 +51,20 @@ class Summary:
         return sum(record["verdict"] == verdict for record in self.records)
 
     def __str__(self) -> str:
-        words = {"ok": "as they should be", "flag": "flagged", "refused": "refused", "failed": "not readable"}
-        return f"{len(self.records)} scans: " + ", ".join(f"{self.count(name)} {word}" for name, word in words.items())
+        counts = ", ".join(f"{self.count(name)} {word}" for name, word in VERDICTS.items())
+        return f"{len(self.records)} scans: {counts}"
 
 
 def predict_participants(bids: Path, out: Path, model: FinishedModel, *, labels: Sequence[str] = (),
-                         sessions: Sequence[str] = (), jobs: int = 1, progress: bool = True) -> Summary:
+                         sessions: Sequence[str] = (), explain: str | None = None, jobs: int = 1,
+                         progress: bool = True) -> Summary:
     """Predict every T1w scan of a BIDS data set; one that fails is recorded with its reason, the others go on.
 
     Args:
         bids: the data set; nothing in it is written.
         out: folder for the derivatives; several calls, also at once, may share it for one model.
         labels, sessions: only these, with or without ``sub-`` and ``ses-``; all by default.
+        explain: ``gradient``, ``occlusion`` or ``attention``: write such maps too.
         jobs: processes, each with one thread.
 
     Raises:
@@ -66,7 +73,7 @@ def predict_participants(bids: Path, out: Path, model: FinishedModel, *, labels:
     """
     cohort = select(read_bids([bids]), labels, sessions)
     claim(out, bids, model)
-    work = partial(_predict_one, order=Order(model.folder.resolve(), out))
+    work = partial(_predict_one, order=Order(model.folder.resolve(), out, explain))
     records: list[Record] = []
     with stop_signals(), progress_bar("Predicting", len(cohort), progress) as advance, \
             contextlib.closing(_answers(work, cohort.scans, jobs)) as answers:
@@ -117,11 +124,7 @@ def _model(folder: Path) -> FinishedModel:
 def _predict_one(scan: Scan, order: Order) -> Record:
     """In a worker: everything that belongs to one scan is written here; little travels back."""
     model = _model(order.model)
-    try:
-        prediction = predict_scan(model, scan.path)
-    except HeadstartError as error:
-        return _write(scan, model, order.out, {"verdict": "failed", "error": str(error)})
-    return _write(scan, model, order.out, {**prediction.to_json(), "error": prediction.refusal})
+    return predict_into(place_of(order.out, scan, model.task), model, scan.path, _about(scan, model), order.explain)
 
 
 def _unanswered(scan: Scan, error: Any, model: FinishedModel, out: Path) -> Record:
@@ -129,16 +132,24 @@ def _unanswered(scan: Scan, error: Any, model: FinishedModel, out: Path) -> Reco
     text = str(error) if isinstance(error, HeadstartError) else f"unexpected {type(error).__name__}: {error}"
     if not isinstance(error, WorkerDied) and isinstance(error, HeadstartError):
         raise error  # the output folder or the model, not the scan
-    return _write(scan, model, out, {"verdict": "failed", "error": f"{scan.path}: {text}"})
+    return write_record(place_of(out, scan, model.task), _about(scan, model),
+                        {"verdict": "failed", "error": f"{scan.path}: {text}"})
 
 
-def _write(scan: Scan, model: FinishedModel, out: Path, content: dict[str, Any]) -> Record:
-    record = {
+def _about(scan: Scan, model: FinishedModel) -> dict[str, Any]:
+    """Which scan a record is of, and by what model."""
+    return {
         "participant_id": scan.participant_id, "session": scan.session, "Sources": [_source(scan)],
         "task": model.task.name, "model": {"name": model.name, "weights": model.sha256},
-        "contract": model.config.contract.model_dump(), **content}
-    write_json(record_path(out, scan, model.task), record)
-    return record
+        "contract": model.config.contract.model_dump(), "observed": _observed(scan, model.task)}
+
+
+def _observed(scan: Scan, task: Task) -> float | str | None:
+    """What the data set's own table says; None where it is absent or only known to lie above a limit."""
+    (label,) = task.labels([scan])
+    if np.isnan(label):
+        return None
+    return task.classes[int(label)] if task.kind == "classification" else float(label)
 
 
 def _source(scan: Scan) -> str:

@@ -15,7 +15,15 @@ from headstart.brains.scan import Prepared, prepare_scan
 from headstart.brains.volumes import template
 from headstart.calibration.uncertainty import Calibration
 from headstart.prediction.finished import FinishedModel
-from headstart.prediction.quality import Check, Verdict, check_familiarity, check_preparation, overall
+from headstart.prediction.quality import (
+    Check,
+    Verdict,
+    check_familiarity,
+    check_preparation,
+    check_range,
+    contract_words,
+    overall,
+)
 from headstart.tasks import Task
 
 
@@ -32,6 +40,7 @@ class Prediction:
         checks: every condition of the contract.
         facts: what was measured while the scan was prepared.
         seconds: by step.
+        done: the preprocessing in words.
     """
 
     task: Task
@@ -42,6 +51,7 @@ class Prediction:
     checks: tuple[Check, ...]
     facts: Facts
     seconds: dict[str, float]
+    done: str = ""
 
     @property
     def doubts(self) -> tuple[Check, ...]:
@@ -61,7 +71,7 @@ class Prediction:
         return {
             "value": self.value, "unit": self.task.unit, "interval": self.interval, "probabilities": self.probabilities,
             "verdict": self.verdict, "checks": [vars(check) for check in self.checks], "facts": self.facts.to_json(),
-            "seconds": self.seconds}
+            "seconds": self.seconds, "done": self.done}
 
 
 def predict_scan(model: FinishedModel, path: str | Path) -> Prediction:
@@ -76,14 +86,22 @@ def predict_scan(model: FinishedModel, path: str | Path) -> Prediction:
 def predict_prepared(model: FinishedModel, prepared: Prepared) -> Prediction:
     """As ``predict_scan``, for a scan that was prepared under the model's contract."""
     checks = check_preparation(prepared, model.config.contract)
-    prediction = Prediction(model.task, None, None, {}, overall(checks), checks, prepared.facts, prepared.seconds)
+    prediction = Prediction(model.task, None, None, {}, overall(checks), checks, prepared.facts, prepared.seconds,
+                            contract_words(model.config.contract))
     if prediction.verdict == "refused":
         return prediction
     start = time.perf_counter()
     features, output = forward(model, as_stored(prepared.volume, model))
-    checks = (*checks, check_familiarity(features, model.familiarity))
+    prediction = answered(prediction, model, output)
+    checks = (*checks, check_familiarity(features, model.familiarity), *_range(prediction, model))
     seconds = {**prepared.seconds, "predict": round(time.perf_counter() - start, 4)}
-    return replace(answered(prediction, model, output), verdict=overall(checks), checks=checks, seconds=seconds)
+    return replace(prediction, verdict=overall(checks), checks=checks, seconds=seconds)
+
+
+def _range(prediction: Prediction, model: FinishedModel) -> tuple[Check, ...]:
+    if not isinstance(prediction.value, float) or model.config.calibration is None:
+        return ()
+    return check_range(prediction.value, model.config.calibration.targets, model.task.unit)
 
 
 def answered(prediction: Prediction, model: FinishedModel, output: np.ndarray) -> Prediction:

@@ -96,6 +96,25 @@ def check_familiarity(features: np.ndarray, familiarity: Familiarity | None) -> 
                  f"distance {distance:.2f}, p = {p:.3f}", f"p above {familiarity.alarm:.3f}")
 
 
+def check_range(value: float, targets: tuple[float, float] | None, unit: str) -> tuple[Check, ...]:
+    """Whether a predicted number lies among those that the model was trained on; nothing where that is not known."""
+    if targets is None:
+        return ()
+    inside = targets[0] <= value <= targets[1]
+    found, (low, high) = f"{value:.1f} {unit}".rstrip(), (f"{bound:.1f} {unit}".rstrip() for bound in targets)
+    return (Check("range", "ok" if inside else "flag", found, f"{low} to {high}, as in training"),)
+
+
+def contract_words(contract: Contract) -> str:
+    """The steps that a scan goes through, in order."""
+    spec = contract.spec
+    bias = "N4 bias correction" if contract.bias_correction == "n4" else "no bias correction"
+    grid = "×".join(map(str, spec.shape))
+    return (f"{contract.orientation}+, {contract.brain_extraction} where the skull is on, {bias}, "
+            f"{contract.registration} registration to {contract.space}, one resampling to {grid} at "
+            f"{spec.spacing_mm:g} mm, intensities {contract.intensity} (contract {contract.digest})")
+
+
 def overall(checks: tuple[Check, ...]) -> Verdict:
     """The worst verdict; ``unknown`` does not count."""
     verdicts = {check.verdict for check in checks}

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from headstart.brains.contract import Contract
 from headstart.prediction.finished import FinishedModel
 from headstart.prediction.predictor import Prediction
 
 MARKS = {"ok": "✓", "flag": "!", "refused": "✗", "unknown": "–"}
+VERDICTS = {"ok": "as they should be", "flag": "flagged", "refused": "refused", "failed": "not readable"}
 NOT_A_DEVICE = "Research software, not a medical device."
 
 
-def contract_words(contract: Contract) -> str:
-    """The steps that a scan goes through, in order."""
-    spec = contract.spec
-    bias = "N4 bias correction" if contract.bias_correction == "n4" else "no bias correction"
-    grid = "×".join(map(str, spec.shape))
-    return (f"{contract.orientation}+, {contract.brain_extraction} where the skull is on, {bias}, "
-            f"{contract.registration} registration to {contract.space}, one resampling to {grid} at "
-            f"{spec.spacing_mm:g} mm, intensities {contract.intensity} (contract {contract.digest})")
+def headline(prediction: Prediction) -> str:
+    """The answer in a word or a number."""
+    if prediction.value is None:
+        return "No prediction"
+    return prediction.value if isinstance(prediction.value, str) else (
+        f"{prediction.value:.1f} {prediction.task.unit}".rstrip())
 
 
 def answer(prediction: Prediction) -> str:
