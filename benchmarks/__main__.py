@@ -18,7 +18,7 @@ from rich.table import Table
 
 from benchmarks.common import Row
 
-NAMES = ("load", "augment", "vit", "store", "prepare", "simulate", "weights", "start")
+NAMES = ("load", "augment", "vit", "masked", "store", "prepare", "simulate", "weights", "start")
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 BEGIN, END = "<!-- measured -->", "<!-- end of measured -->"
 HEADER = ("what", "time", "beside", "ratio", "target", "")

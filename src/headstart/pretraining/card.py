@@ -29,13 +29,14 @@ A start for `headstart finetune --upstream`, not a finished model. It saw {saw}.
 | | |
 | --- | --- |
 | samples | {samples:,} in {epochs} epochs over a pool, {steps:,} steps |
-| time | {hours:.2f} h: {samples_per_second:.0f} samples/s |
+| time in steps | {hours:.2f} h: {samples_per_second:.0f} samples/s |
 | peak memory | {memory} |
 | machine | {machine} |
 
 ## What it learnt
 
 {learnt}
+
 Training loss, first step to last, {first:.3f} to {last:.3f}:
 
 `{curve}`
@@ -59,7 +60,7 @@ def card(record: Mapping[str, Any], *, simulated: bool) -> str:
     machine = record["made_with"]
     return _CARD.format(
         backbone=config["backbone"], objective=config["objective"], source=source, saw=SAW[source], control=control,
-        memory=memory, learnt=_scores(record["held_out"]) + _probe(record["looks"]),
+        memory=memory, learnt=(_scores(record["held_out"]) + _probe(record["looks"])).strip(),
         machine=f"{machine['processor']}, {machine['cores']} cores, {', '.join(machine['devices'])}",
         first=losses[0], last=losses[-1], curve=sparkline(losses),
         config=yaml.safe_dump({name: value for name, value in config.items() if value is not None}, sort_keys=False),

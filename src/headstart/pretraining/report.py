@@ -38,7 +38,7 @@ def write_report(out: Path) -> Path:
     """
     state = read_state(out)
     page = template_environment(TEMPLATES).get_template("pretraining.html.j2").render(
-        state=state, flat=flat, title=title(state), summary=summary(state), figures=figures(state),
+        state=state, flat=flat, title=title(state), summary=summary(state), figures=figures(state), spoken=spoken,
         downloads=downloads(state), **assets())
     with atomic_write(out / REPORT) as file:
         file.write(page)
@@ -86,7 +86,7 @@ def summary(state: Mapping[str, Any]) -> list[str]:
 
 
 def _probe_words(first: Mapping[str, Any], last: Mapping[str, Any]) -> str:
-    said = ", ".join(f"{name} {score:.2f} ({first['probe'][name]:.2f} before training)"
+    said = ", ".join(f"{spoken(name)} {score:.2f} ({first['probe'][name]:.2f} before training)"
                      for name, score in last["probe"].items())
     return ("A linear probe on its features, read on simulated brains of people and scanners that no upstream has "
             f"seen: {said}. Numbers are correlations; for sex, the share of correct answers.")
@@ -105,11 +105,16 @@ def figures(state: Mapping[str, Any]) -> dict[str, Markup]:
     drawn = {"loss": curves({"training loss": list(zip(steps, state["curve"]["loss"], strict=True))}, "loss")}
     if len(looks) > 1:
         at = [look["step"] for look in looks]
-        drawn["probe"] = curves({name: list(zip(at, (look["probe"][name] for look in looks), strict=True))
+        drawn["probe"] = curves({spoken(name): list(zip(at, (look["probe"][name] for look in looks), strict=True))
                                  for name in looks[0]["probe"]}, "score of the probe")
         drawn["rank"] = curves({"effective rank": [(look["step"], look["rank"]) for look in looks]}, "directions")
         drawn["deviation"] = curves({"deviation": [(look["step"], look["deviation"]) for look in looks]}, "deviation")
     return drawn
+
+
+def spoken(label: str) -> str:
+    """A label as people say it."""
+    return label.removeprefix("log_").replace("_", " ")
 
 
 def curves(lines: Mapping[str, Sequence[tuple[float, float]]], unit: str) -> Markup:
