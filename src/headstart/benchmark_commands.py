@@ -85,7 +85,6 @@ def _conclude(out: Path) -> None:
 
     _print_status(out)
     typer.echo(f"Report: {write(out)}")
-
     if read(out).failed:
         typer.echo(f"Do the failed cells again: headstart benchmark retry {out}, then the same command.", err=True)
         raise typer.Exit(CELL_FAILED)
