@@ -85,3 +85,44 @@ def to_markdown(lines: Sequence[Line]) -> str:
         rows.append(f"| {line.structure.replace('_', ' ')} | " + " | ".join(cells)
                     + f" | {'yes' if line.agrees(real) else '**no**'} |")
     return "\n".join(rows) + "\n"
+
+
+@dataclass(frozen=True)
+class ImageSlope:
+    """A measure taken on images by intensity alone, against age, site means removed.
+
+    Attributes:
+        slope: % of the mean per decade. low, high: its 95 % interval (least squares). r: with age. n: scans.
+        truth: correlation with the label of the same name, where the scans have one.
+    """
+
+    measure: str
+    slope: float
+    low: float
+    high: float
+    r: float
+    n: int
+    truth: float | None = None
+
+
+def image_slope(measure: str, values: np.ndarray, ages: np.ndarray, sites: Sequence[str],
+                label: np.ndarray | None = None) -> ImageSlope:
+    """``values`` (n,) against ``ages`` (years) within sites; ``label``: what is true of the same scans."""
+    if len(values) < FEWEST:
+        raise HeadstartError(f"{len(values)} scans are too few to measure a slope", fix=f"Give {FEWEST} or more.")
+    x, y = within(ages, sites), within(values, sites)
+    slope = float(x @ y / (x @ x))
+    variance = float(((y - slope * x) ** 2).sum() / (len(x) - 1 - len(set(sites))))
+    error = 1.96 * float(np.sqrt(variance / (x @ x)))
+    scale = 1000 / float(np.mean(values))
+    return ImageSlope(measure, slope * scale, (slope - error) * scale, (slope + error) * scale,
+                      float(np.corrcoef(x, y)[0, 1]), len(values),
+                      None if label is None else float(np.corrcoef(y, within(label, sites))[0, 1]))
+
+
+def within(values: np.ndarray, sites: Sequence[str]) -> np.ndarray:
+    """``values`` (n,) less the mean of each one's site."""
+    site, out = np.asarray(sites), np.asarray(values, float).copy()
+    for name in set(site.tolist()):
+        out[site == name] -= out[site == name].mean()
+    return out
