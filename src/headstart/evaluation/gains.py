@@ -14,6 +14,7 @@ from scipy.stats import t as student
 from headstart.errors import HeadstartError
 from headstart.evaluation.metrics import Metric
 from headstart.evaluation.predictions import Predictions
+from headstart.evaluation.results import FEWEST_SEEDS
 from headstart.evaluation.statistics import LEVEL, Bootstrap, Estimate, Sampled, delong_tables
 
 PERCENT = 100.0
@@ -103,7 +104,11 @@ def mean_gain(bootstrap: Bootstrap, pairs: Sequence[Pair], metric: Metric) -> Ga
 
 
 def same_seeds(pairs: Sequence[Pair]) -> list[Pair]:
-    """The pairs with the seeds that all of them have; none where they have none in common."""
+    """The pairs with the seeds that all of them have; none where they have none in common.
+
+    Pairs of fewer than three seeds are left out where others have three: a failed run must not cost the rest theirs.
+    """
+    pairs = [pair for pair in pairs if len(pair.start.seeds) >= FEWEST_SEEDS] or pairs
     seeds = set.intersection(*(set(pair.start.seeds) for pair in pairs)) if pairs else set()
     return [pair.with_seeds(sorted(seeds)) for pair in pairs] if seeds else []
 
