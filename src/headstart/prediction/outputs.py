@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from headstart.brains.nifti import write_nifti
-from headstart.brains.scan import Prepared, prepare_scan
+from headstart.brains.scan import Prepared
 from headstart.errors import HeadstartError
 from headstart.explanation import explain, to_native
 from headstart.files import atomic_write, write_json
 from headstart.prediction.finished import FinishedModel
 from headstart.prediction.page import scan_page
-from headstart.prediction.predictor import Prediction, as_stored, predict_prepared
+from headstart.prediction.predictor import Prediction, as_stored, predict_prepared, prepared_for
 
 MEANING = {
     "gradient": "mean magnitude of the output's change for a change of a voxel's intensity (SmoothGrad)",
@@ -63,7 +63,7 @@ def predict_into(place: Place, model: FinishedModel, scan: str | Path, about: Ma
         HeadstartError: the files cannot be written, or the model has no map of this kind.
     """
     try:
-        prepared = prepare_scan(scan, model.config.contract)
+        prepared = prepared_for(model, scan)
     except HeadstartError as error:
         return write_record(place, about, {"verdict": "failed", "error": str(error)})
     prediction = write_prepared(place, model, scan, prepared, method)

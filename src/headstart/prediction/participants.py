@@ -89,10 +89,14 @@ def predict_participants(bids: Path, out: Path, model: FinishedModel, *, labels:
 def _answers(work: Callable[[Scan], Record], scans: Sequence[Scan],
              jobs: int) -> Generator[tuple[Scan, Any], None, None]:
     """(scan, record or error) as they come; a single scan needs no process of its own."""
-    if len(scans) == 1:
-        yield scans[0], work(scans[0])
-    else:
+    if len(scans) != 1:
         yield from run_each(work, scans, jobs)
+        return
+    try:
+        answer: Any = work(scans[0])
+    except Exception as error:  # as run_each gives it back
+        answer = error
+    yield scans[0], answer
 
 
 def select(cohort: Cohort, labels: Sequence[str], sessions: Sequence[str]) -> Cohort:

@@ -14,6 +14,7 @@ from headstart.brains.facts import Facts
 from headstart.brains.scan import Prepared, prepare_scan
 from headstart.brains.volumes import template
 from headstart.calibration.uncertainty import Calibration
+from headstart.errors import HeadstartError
 from headstart.prediction.finished import FinishedModel
 from headstart.prediction.quality import (
     Check,
@@ -80,7 +81,26 @@ def predict_scan(model: FinishedModel, path: str | Path) -> Prediction:
     Raises:
         HeadstartError: the scan cannot be prepared; it says why.
     """
-    return predict_prepared(model, prepare_scan(path, model.config.contract))
+    return predict_prepared(model, prepared_for(model, path))
+
+
+def prepared_for(model: FinishedModel, path: str | Path) -> Prepared:
+    """The scan at ``path``, prepared as the model's contract says.
+
+    Raises:
+        HeadstartError: whatever is wrong with it, also what a library beneath does not foresee.
+    """
+    try:
+        return prepare_scan(path, model.config.contract)
+    except HeadstartError:
+        raise
+    except MemoryError as error:
+        raise HeadstartError("needs more memory than there is", path=path,
+                             fix="Is this one T1-weighted scan?") from error
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
+        raise HeadstartError(f"cannot be prepared ({type(error).__name__}: {reason})", path=path,
+                             fix="Look at it in a viewer: is this a whole T1-weighted scan of a head?") from error
 
 
 def predict_prepared(model: FinishedModel, prepared: Prepared) -> Prediction:

@@ -20,13 +20,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from headstart.brains.scan import prepare_scan
 from headstart.errors import HeadstartError
 from headstart.explanation import METHODS
 from headstart.prediction.finished import FinishedModel
 from headstart.prediction.outputs import saliency
 from headstart.prediction.page import TEMPLATES, scan_page
-from headstart.prediction.predictor import Prediction, predict_prepared
+from headstart.prediction.predictor import Prediction, predict_prepared, prepared_for
 from headstart.prediction.quality import contract_words
 from headstart.prediction.words import answer, caveats, headline
 from headstart.report.page import assets, template_environment
@@ -176,7 +175,7 @@ class Handler(BaseHTTPRequestHandler):
 def predicted(server: Server, scan: Path, method: str | None) -> dict[str, Any]:
     """Predict an upload, keep its report in memory, and say what the page shows at once."""
     model = server.model
-    prepared = prepare_scan(scan, model.config.contract)
+    prepared = prepared_for(model, scan)
     prediction: Prediction = predict_prepared(model, prepared)
     try:
         found = saliency(model, prepared, prediction, method)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from headstart.brains.scan import prepare_scan
 from headstart.prediction.derivatives import desc
 from headstart.prediction.finished import FinishedModel
 from headstart.prediction.outputs import Place, write_prepared, write_record
-from headstart.prediction.predictor import Prediction
+from headstart.prediction.predictor import Prediction, prepared_for
 
 
 def predict_file(model: FinishedModel, scan: Path, out: Path, method: str | None = None) -> Prediction:
@@ -20,7 +19,7 @@ def predict_file(model: FinishedModel, scan: Path, out: Path, method: str | None
     """
     name = re.sub(r"[^\w.+-]", "-", re.sub(r"\.nii(\.gz)?$", "", scan.name))
     place = Place(out, out, name, desc(model.task))
-    prediction = write_prepared(place, model, scan, prepare_scan(scan, model.config.contract), method)
+    prediction = write_prepared(place, model, scan, prepared_for(model, scan), method)
     about = {"Sources": [scan.name], "task": model.task.name, "model": {"name": model.name, "weights": model.sha256},
              "contract": model.config.contract.model_dump()}
     write_record(place, about, {**prediction.to_json(), "error": prediction.refusal})
