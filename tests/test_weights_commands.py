@@ -90,6 +90,7 @@ def test_a_real_checkpoint_becomes_a_model_of_real_scans(
     assert step in printed
     assert step in page.read_text()
     assert read_config(start).seen == list(find(name).seen or ())
+    assert read_config(start).domain == find(name).domain
     done = run(["finetune", "--store", real_store, "--target", "age", "--backbone", backbone, "--upstream", start,
                 "--mode", mode, *QUICK, "--out", out], cli)
     assert (said in done) if said else ("Overlap" not in done)
@@ -100,7 +101,7 @@ def test_a_real_checkpoint_becomes_a_model_of_real_scans(
     report = (out / "report.html").read_text()
     assert all(f"<td>{key}</td>" in report for key in result.receipt["copied"])
     model, config = load_model(out / "model")
-    assert (config.seen, config.licence) == (seen, find(name).licence)
+    assert (config.seen, config.licence, config.domain) == (seen, find(name).licence, find(name).domain)
     assert f"Licence: {find(name).licence}" in (out / "model" / "README.md").read_text()
     if mode == "probe":  # the saved backbone is still the published one, to the bit
         published, own = load_file(start / "model.safetensors"), model.backbone.state_dict()

@@ -26,6 +26,7 @@ class ModelConfig(BaseModel):
     Attributes:
         contract: preprocessing that a scan must have gone through; inference runs it or refuses.
         seen: data sets (and upstream cohorts) whose scans shaped the weights: the overlap ledger; None: not known.
+        domain: what the weights that training started from were trained on, one of the catalogue's; None: not known.
         licence: of the weights that training started from: it binds this model too; None: not known.
         scores: the honest estimate made when the model was trained, by partition and metric.
         calibration: intervals and temperature; None: predictions have neither.
@@ -40,6 +41,7 @@ class ModelConfig(BaseModel):
     contract: Contract
     upstream: str = "scratch"
     seen: list[str] | None = Field(default_factory=list)
+    domain: str | None = None
     licence: str | None = "Apache-2.0"
     simulated: bool = False
     made_with: dict[str, Any] = Field(default_factory=dict)

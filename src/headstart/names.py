@@ -5,10 +5,11 @@ from __future__ import annotations
 from enum import StrEnum
 
 BACKBONES = (
-    "vit-mini", "vit-tiny", "vit-small", "vit-base", "cnn-small", "densenet121", "resnet18", "vit-small-patches",
-    "vit-base-patches", "vit-small-registers", "vit-base-registers", "vit-small-dinov3", "vit-base-dinov3",
-    "vit-large-vjepa2", "medicalnet-resnet10", "medicalnet-resnet18", "medicalnet-resnet50", "r3d-18", "mc3-18",
-    "r2plus1d-18", "efficientnet-lite0", "sfcn", "deepbet-encoder",
+    "vit-mini", "vit-tiny", "vit-small", "vit-base", "vit-large", "cnn-small", "densenet121", "resnet18",
+    "vit-small-patches", "vit-base-patches", "vit-small-registers", "vit-base-registers", "vit-small-dinov3",
+    "vit-base-dinov3", "vit-large-vjepa2", "medicalnet-resnet10", "medicalnet-resnet18", "medicalnet-resnet50",
+    "r3d-18", "mc3-18", "r2plus1d-18", "swin3d-tiny", "efficientnet-lite0", "sfcn", "deepbet-encoder", "swin-unetr",
+    "resenc-large",
 )
 
 

@@ -104,7 +104,7 @@ def _import(file: Path, out: Path, name: str | None, backbone: str, recipe: str 
     from headstart.brains.contract import Contract
     from headstart.environment import environment
     from headstart.modelfolder import ModelConfig, save_model
-    from headstart.upstreams import find, load_into
+    from headstart.upstreams import domain_of_recipe, find, load_into
 
     if not file.exists():
         raise HeadstartError("does not exist", path=file, fix="Give the path of a checkpoint file.")
@@ -114,6 +114,7 @@ def _import(file: Path, out: Path, name: str | None, backbone: str, recipe: str 
     record = find(name) if name else None
     seen, licence = (record.seen, record.licence) if record else (None, None)
     config = ModelConfig(backbone=backbone, num_outputs=1, contract=contract, upstream=name or f"{recipe}: {file.name}",
+                         domain=record.domain if record else domain_of_recipe(recipe or ""),
                          seen=None if seen is None else sorted(seen), licence=licence, made_with=environment())
     save_model(out, model, config, _CARD.format(backbone=backbone, file=file.name, receipt=receipt.summary(),
                                                 licence=licence or "that of the file, which headstart does not know"))

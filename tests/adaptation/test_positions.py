@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from headstart.adaptation import AddSinusoidPositions, ResizePositions, Target
+from headstart.adaptation import AddSinusoidPositions, JoinSpaceTimePositions, ResizePositions, Target
 from headstart.adaptation.positions import resize_positions
 from headstart.errors import HeadstartError
 
@@ -20,6 +20,15 @@ def test_the_same_grid_passes_the_very_tensor_on() -> None:
     positions = torch.randn(1, 1 + 24, WIDTH)
     state = ResizePositions((2, 3, 4))({"pos_embed": positions}, target((2, 3, 4), 1))
     assert state["pos_embed"] is positions
+
+
+def test_positions_of_time_and_plane_add_up() -> None:
+    time, plane, first = torch.randn(1, 3, WIDTH), torch.randn(1, 4, WIDTH), torch.randn(1, 1, WIDTH)
+    apart = {"pos_embed_temporal": time, "pos_embed_spatial": plane, "pos_embed_class": first}
+    joined = JoinSpaceTimePositions()(apart, target((3, 2, 2), 1))
+    expected = plane.repeat(1, 3, 1) + time.repeat_interleave(4, 1)  # as the authors have it
+    assert torch.equal(joined["pos_embed"], torch.cat([first, expected], 1))
+    assert set(joined) == {"pos_embed"}
 
 
 def test_tokens_before_the_patches_keep_their_positions() -> None:

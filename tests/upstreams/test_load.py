@@ -18,7 +18,17 @@ from headstart.brains.contract import Contract
 from headstart.brains.volumes import volume_spec
 from headstart.errors import HeadstartError
 from headstart.files import write_json
-from headstart.upstreams import RECIPES, catalogue, find, identity, load_into, overlaps, seen_by
+from headstart.upstreams import (
+    RECIPES,
+    catalogue,
+    domain_of,
+    domain_of_recipe,
+    find,
+    identity,
+    load_into,
+    overlaps,
+    seen_by,
+)
 from headstart.upstreams.base import DOMAINS, Shipped
 from headstart.upstreams.show import catalogue_table, markdown_table, receipt_table, record_table, write_receipt
 
@@ -225,6 +235,16 @@ def test_an_unknown_ledger_stays_unknown(tmp_path: Path, monkeypatch: pytest.Mon
     found = overlaps(None, ["b", "a"])
     assert [(o.dataset, o.cohort) for o in found] == [("a, b", None)]
     assert "not known" in str(found[0])
+
+
+def test_the_domain_of_weights_is_known_by_name_by_folder_and_by_recipe(tmp_path: Path) -> None:
+    assert domain_of("kinetics-r3d18", "r3d-18", SPEC) == "video"
+    own_folder(tmp_path, "cnn-small", "4mm")
+    assert domain_of(tmp_path, "cnn-small", SPEC) is None
+    write_json(tmp_path / "config.json", json.loads((tmp_path / "config.json").read_text()) | {"domain": "real-mri"})
+    assert domain_of(tmp_path, "cnn-small", SPEC) == "real-mri"
+    assert domain_of_recipe("timm-vit") == "natural-images"
+    assert domain_of_recipe("monai-vit-96") is None  # a recipe of no record may have been trained on anything
 
 
 def test_recipes_are_named_by_their_own_key() -> None:

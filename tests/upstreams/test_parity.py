@@ -19,11 +19,13 @@ from torch.nn import functional as F
 
 from headstart.adaptation import GrayInput, Inflate, State, Step, Target, read_checkpoint, transfer_weights
 from headstart.backbones import build_backbone
+from headstart.backbones.resenc import ResidualEncoder
 from headstart.backbones.rotary import Rotary
+from headstart.backbones.swin import SwinUnetrEncoder
 from headstart.backbones.vit import VisionTransformer
 from headstart.brains.volumes import volume_spec
 from headstart.upstreams import RECIPES, catalogue, find, locate
-from headstart.upstreams.recipes import monai_vit, videomae, videomae_original
+from headstart.upstreams.recipes import dinov2_3d, mae_st, monai_vit, videomae, videomae_original
 
 SPEC = volume_spec("4mm")
 WIDTH, DEPTH, HEADS = 48, 2, 3
@@ -326,6 +328,80 @@ def test_the_real_deepbet_encoder_equals_its_own_program() -> None:
     for stage in (program.down0, program.down1, program.down2, program.down3):
         x = stage(relu, x)
     close(net(volumes), x.mean((2, 3, 4)))
+
+
+@proves("torchvision-video-swin")
+@torch.no_grad()
+def test_video_swin_equals_torchvision() -> None:
+    from torchvision.models.video import swin3d_t
+
+    model, net = shaken(swin3d_t()), build_backbone("swin3d-tiny", SPEC).eval()
+    steps, clips = RECIPES["torchvision-video-swin"].steps, torch.rand(1, 1, 6, 40, 48)
+    transfer_weights(net, model.state_dict(), steps)
+    model.head = nn.Identity()
+    close(net(clips), model(coloured(clips, steps)))
+
+
+@proves("swin-unetr")
+@pytest.mark.parametrize("published", ["Swin UNETR", "self-supervised"])
+@torch.no_grad()
+def test_swin_unetr_equals_monai(published: str) -> None:
+    from monai.networks.nets import SwinUNETR
+
+    model, net = shaken(SwinUNETR(in_channels=1, out_channels=2, feature_size=12)), SwinUnetrEncoder(12).eval()
+    state, volumes = model.state_dict(), torch.rand(1, 1, 40, 48, 40)
+    if published == "self-supervised":  # the names that SwinUNETR.load_from reads
+        encoder = {key.removeprefix("swinViT."): value for key, value in state.items() if key.startswith("swinViT.")}
+        state = {"module." + key.replace("mlp.linear", "mlp.fc"): value for key, value in encoder.items()}
+    report = transfer_weights(net, state, RECIPES["swin-unetr"].steps)
+    assert not report.initialised
+    close(net(volumes), model.swinViT(volumes)[-1].mean((2, 3, 4)))
+
+
+@proves("resenc")
+@torch.no_grad()
+def test_residual_encoders_equal_their_own_package() -> None:
+    from dynamic_network_architectures.building_blocks import residual_encoders
+
+    widths, blocks = (4, 8, 12, 12), (1, 3, 2, 1)
+    model = shaken(residual_encoders.ResidualEncoder(
+        1, len(widths), widths, nn.Conv3d, 3, [1, *[2] * (len(widths) - 1)], blocks, conv_bias=True,
+        norm_op=nn.InstanceNorm3d, norm_op_kwargs={"affine": True}, nonlin=nn.LeakyReLU,
+        nonlin_kwargs={"inplace": True}))
+    published = {f"encoder.{key}": value for key, value in model.state_dict().items()}
+    net, volumes = ResidualEncoder(widths, blocks).eval(), torch.rand(2, 1, 16, 24, 16)
+    report = transfer_weights(net, published | {"decoder.seg.weight": torch.ones(1)}, RECIPES["resenc"].steps)
+    assert not report.initialised
+    close(net(volumes), model(volumes).mean((2, 3, 4)))
+
+
+def renamed(state: State, *rows: tuple[str, str]) -> State:
+    for old, new in rows:
+        state = {re.sub(old, new, key): value for key, value in state.items()}
+    return state
+
+
+@torch.no_grad()
+def test_the_authors_key_names_of_mae_st_and_3dino_load_whole() -> None:
+    """Neither has a package to compare outputs with: that their names are read is all that is shown."""
+    vit = VisionTransformer(SPEC, DEPTH, WIDTH, HEADS)
+    blocks = {key: value for key, value in vit.state_dict().items() if key.startswith(("blocks.", "norm."))}
+    kernel, bias, token = torch.rand(WIDTH, 3, 2, 16, 16), torch.rand(WIDTH), torch.rand(1, 1, WIDTH)
+    apart = {key.replace("qkv", name): piece for key, value in blocks.items() if ".qkv." in key
+             for name, piece in zip("qkv", value.chunk(3), strict=True)}
+    mae = {key: value for key, value in blocks.items() if ".qkv." not in key} | apart | {
+        "cls_token": token, "pos_embed_class": token, "pos_embed_temporal": torch.rand(1, 2, WIDTH),
+        "pos_embed_spatial": torch.rand(1, 9, WIDTH), "patch_embed.proj.weight": kernel,
+        "patch_embed.proj.bias": bias, "mask_token": token, "decoder_pos_embed_class": token,
+        "decoder_blocks.0.norm1.weight": bias}
+    assert not transfer_weights(vit, mae, mae_st("mae-st", (2, 3, 3)).steps).initialised
+    assert torch.equal(vit.blocks[1].attn.qkv.weight, blocks["blocks.1.attn.qkv.weight"])
+    dino = renamed(blocks, (r"^blocks\.", "blocks.0.")) | {
+        "cls_token": token, "pos_embed": torch.rand(1, 28, WIDTH), "mask_token": token[0],
+        "patch_embed.proj.weight": kernel[:, :1], "patch_embed.proj.bias": bias, "blocks.0.1.ls1.gamma": bias,
+        "blocks.0.1.ls2.gamma": bias}
+    dino = {f"backbone.{key}": value for key, value in dino.items()} | {"dino_head.last.weight": bias}
+    assert not transfer_weights(vit, dino, dinov2_3d("3dino", (3, 3, 3)).steps).initialised
 
 
 FULL_SIZE = {

@@ -7,7 +7,7 @@ from headstart.adaptation.fusing import FoldLayerScale, FuseQkv, JoinPrefixToken
 from headstart.adaptation.inflation import Inflate
 from headstart.adaptation.kernels import ResizeKernel
 from headstart.adaptation.keymap import Drop, Rename
-from headstart.adaptation.positions import AddSinusoidPositions, ResizePositions
+from headstart.adaptation.positions import AddSinusoidPositions, JoinSpaceTimePositions, ResizePositions
 from headstart.adaptation.steps import State, Step, Target
 from headstart.adaptation.transfer import TransferReport, transfer_weights
 
@@ -20,6 +20,7 @@ __all__ = [
     "Inflate",
     "JoinPrefixTokens",
     "JoinQvBias",
+    "JoinSpaceTimePositions",
     "Rename",
     "ResizeKernel",
     "ResizePositions",

@@ -17,7 +17,8 @@ from headstart.errors import HeadstartError
 from headstart.files import sha256_file
 
 # Where training programs put the tensors inside what they save; the first that is there is taken.
-WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "teacher", "student")
+WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "teacher", "student",
+            "model_state", "network_weights")
 MAX_EXPANSION = 4  # PyTorch stores its archives uncompressed: a file that grows on reading was not written by it
 SLACK_BYTES = 1 << 20
 DAMAGED = "Fetch the file again; if it stays damaged, ask its publisher for a safetensors file."

@@ -80,6 +80,32 @@ def resize_positions(table: Tensor, grid: tuple[int, ...]) -> Tensor:
 
 
 @dataclass(frozen=True)
+class JoinSpaceTimePositions(Step):
+    """Separate positions of time and of the plane, which MAE-ST adds up (arXiv 2205.09113), become one table.
+
+    Args:
+        time, plane, first: (1, T, width), (1, H*W, width) and, of the class token, (1, 1, width).
+        key: where the sum goes, (1, 1 + T*H*W, width).
+    """
+
+    time: str = "pos_embed_temporal"
+    plane: str = "pos_embed_spatial"
+    first: str = "pos_embed_class"
+    key: str = "pos_embed"
+    exact: ClassVar[bool] = True
+
+    @property
+    def name(self) -> str:
+        return "join positions of time and plane"
+
+    def __call__(self, state: State, target: Target) -> State:
+        time, plane, first = (fetch(state, key, self) for key in (self.time, self.plane, self.first))
+        table = (time[:, :, None] + plane[:, None]).flatten(1, 2)
+        rest = {key: tensor for key, tensor in state.items() if key not in (self.time, self.plane, self.first)}
+        return {**rest, self.key: torch.cat([first, table], dim=1)}
+
+
+@dataclass(frozen=True)
 class AddSinusoidPositions(Step):
     """Write out the fixed sinusoids that VideoMAE computes and does not save (arXiv 2203.12602).
 

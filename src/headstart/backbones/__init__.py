@@ -14,7 +14,9 @@ from headstart.backbones.efficientnet_lite import EfficientNetLite0
 from headstart.backbones.medicalnet import DEPTHS, MedicalNet
 from headstart.backbones.model import BrainModel
 from headstart.backbones.monai_nets import DenseNet121
+from headstart.backbones.resenc import ResidualEncoder
 from headstart.backbones.sfcn import SFCN
+from headstart.backbones.swin import SwinUnetrEncoder, VideoSwin
 from headstart.backbones.video_nets import NAMES, VideoResNet
 from headstart.backbones.vit import SIZES, VisionTransformer
 from headstart.brains.volumes import VolumeSpec
@@ -53,9 +55,12 @@ BACKBONES: dict[str, Callable[[VolumeSpec], Backbone]] = {
     "vit-large-vjepa2": _vjepa2,
     **{f"medicalnet-resnet{depth}": partial(_medicalnet, depth) for depth in DEPTHS},
     **{name: partial(_video, name) for name in NAMES},
+    "swin3d-tiny": lambda spec: VideoSwin(),
     "efficientnet-lite0": lambda spec: EfficientNetLite0(),
     "sfcn": lambda spec: SFCN(),
     "deepbet-encoder": lambda spec: DeepbetEncoder(),
+    "swin-unetr": lambda spec: SwinUnetrEncoder(),
+    "resenc-large": lambda spec: ResidualEncoder(),
 }
 
 

@@ -18,11 +18,12 @@ from headstart.backbones.base import Backbone, parameters_of
 from headstart.backbones.rotary import Rotary, Rotation
 from headstart.brains.volumes import VolumeSpec, template
 
-SIZES = {  # depth, width, heads: timm's tiny, small and base; mini is half of tiny
+SIZES = {  # depth, width, heads: timm's tiny, small, base and large; mini is half of tiny
     "vit-mini": (6, 192, 3),
     "vit-tiny": (12, 192, 3),
     "vit-small": (12, 384, 6),
     "vit-base": (12, 768, 12),
+    "vit-large": (24, 1024, 16),
 }
 
 
@@ -89,7 +90,7 @@ class VisionTransformer(Backbone):
         tokens = self.embed(volumes)
         if keep is not None:
             tokens = tokens.gather(1, keep[..., None].expand(-1, -1, tokens.shape[-1]))
-        first = (self.cls_token + self.pos_embed[:, :self.prefix]).expand(len(tokens), -1, -1)
+        first = (self.cls_token + self.pos_embed[:, :self.prefix]).expand(tokens.shape[0], -1, -1)
         x, rotation = torch.cat([first, tokens], dim=1), self._rotation(keep)
         for block in self.blocks:
             x = block(x, rotation)

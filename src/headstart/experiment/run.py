@@ -29,7 +29,7 @@ from headstart.files import one_writer
 from headstart.modelfolder import ModelConfig, save_model
 from headstart.report import render
 from headstart.training import TrainingPlan
-from headstart.upstreams import identity, licence_of, overlaps, seen_by
+from headstart.upstreams import domain_of, identity, licence_of, overlaps, seen_by
 
 RESULT, PREDICTIONS, SPLIT, REPORT, CELLS, MODEL = (
     "result.json", "predictions.tsv", "split.tsv", "report.html", "cells", "model")
@@ -201,6 +201,7 @@ def _save(data: Data, split: Split, experiment: Experiment, outcomes: dict[tuple
         backbone=experiment.backbone, num_outputs=data.task.num_outputs, task=data.task,
         contract=data.store.contract, upstream=experiment.upstream,
         seen=None if before is None else sorted({scan.dataset for scan in trained_on} | set(before)),
+        domain=domain_of(experiment.upstream, experiment.backbone, data.store.spec),
         licence=licence_of(experiment.upstream, experiment.backbone, data.store.spec),
         simulated=any(scan.simulated for scan in trained_on), made_with=environment(),
         scores={part: scores for part, scores in result.model_dump(mode="json", include={"inside", "outside"}).items()

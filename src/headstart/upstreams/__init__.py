@@ -4,7 +4,7 @@ from headstart.upstreams.base import Upstream
 from headstart.upstreams.catalogue import catalogue, find
 from headstart.upstreams.fetch import forget, locate
 from headstart.upstreams.ledger import Overlap, overlaps
-from headstart.upstreams.load import identity, licence_of, load_into, seen_by
+from headstart.upstreams.load import domain_of, domain_of_recipe, identity, licence_of, load_into, seen_by
 from headstart.upstreams.recipes import RECIPES
 
 __all__ = [
@@ -12,6 +12,8 @@ __all__ = [
     "Overlap",
     "Upstream",
     "catalogue",
+    "domain_of",
+    "domain_of_recipe",
     "find",
     "forget",
     "identity",

@@ -22,7 +22,7 @@ from headstart.brains.volumes import VolumeSpec, volume_spec
 from headstart.errors import HeadstartError
 from headstart.files import read_json, sha256_file
 from headstart.upstreams.base import Recipe, Shipped, Upstream
-from headstart.upstreams.catalogue import find, is_name
+from headstart.upstreams.catalogue import CATALOGUE, find, is_name
 from headstart.upstreams.fetch import Progress, expected_sha256, locate
 from headstart.upstreams.recipes import RECIPES
 
@@ -76,6 +76,17 @@ def seen_by(source: str | Path, backbone_name: str, spec: VolumeSpec) -> tuple[s
 def licence_of(source: str | Path, backbone_name: str, spec: VolumeSpec) -> str | None:
     """Licence of the weights, which binds what is made of them; None: not known."""
     return _known(source, backbone_name, spec, "licence")
+
+
+def domain_of(source: str | Path, backbone_name: str, spec: VolumeSpec) -> str | None:
+    """What the weights were trained on, one of ``DOMAINS``: the record's, or a folder's own; None: not known."""
+    return _known(source, backbone_name, spec, "domain")
+
+
+def domain_of_recipe(recipe: str) -> str | None:
+    """The domain of the records that are read by this recipe, where they agree; None: not known."""
+    domains = {upstream.domain for upstream in CATALOGUE.values() if upstream.recipe and upstream.recipe.name == recipe}
+    return domains.pop() if len(domains) == 1 else None
 
 
 def _known(source: str | Path, backbone_name: str, spec: VolumeSpec, field: str) -> Any:

@@ -37,6 +37,22 @@ UPSTREAMS = (
             "1 mm MNI, 160×192×160, brain-extracted, each scan divided by its mean", 2.9,
             "Brain age, 12,949 scans. The authors publish code but no package: the key names are theirs, the outputs "
             "unverified. Re-estimate BatchNorm: intensities are scaled otherwise here."),
+    Upstream("openmind-resenc-large", "real-mri", ("resenc-large",),
+             Hub("MIC-DKFZ/ResEncL-OpenMind-MAE", "checkpoint_final.pth"), RECIPES["resenc"],
+             "could not be read here: see the publisher's page", None, "arXiv 2412.17041", ("OpenNeuro",),
+             "1 mm, each crop to mean 0 and deviation 1", 90_300_000,
+             "Masked autoencoder on head and neck MRI of OpenNeuro: an OpenNeuro test set may be among them. The file "
+             "is said to hold training settings beside the tensors, and may have to be saved as safetensors first."),
+    Upstream("brainsegfounder", "real-mri", ("swin-unetr",), Manual("https://github.com/lab-smile/BrainSegFounder"),
+             RECIPES["swin-unetr"], "GPL-3.0", True, "arXiv 2406.10395", ("UK Biobank",),
+             "1 mm, crops of 96³", 8_100_000,
+             "Self-supervised on UK Biobank; later stages also on BraTS or ATLAS. Only files for one channel fit."),
+    Upstream("3dino-vit-large", "real-mri", ("vit-large",), Manual("https://huggingface.co/AICONSlab/3DINO-ViT"),
+             RECIPES["3dino"], "CC BY-NC-ND 4.0", False, "arXiv 2501.11755", None,
+             "112³, one channel", 303_000_000,
+             "About 100,000 MR and CT volumes of many organs; the list could not be checked here, so an overlap cannot "
+             "be excluded. Its code is no package: the outputs are unverified. The page asks for an account. Large: a "
+             "GPU."),
     Upstream("brainiac-vit-base", "real-mri", ("vit-base-patches",), Manual("https://github.com/AIM-KannLab/BrainIAC"),
              monai_vit("brainiac", (6, 6, 6), None), "non-commercial academic research (Mass General Brigham)", False,
              "doi 10.1038/s41593-026-02202-6", None, "96³, brain-extracted, standardised inside the brain", 88_400_000,

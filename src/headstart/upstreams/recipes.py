@@ -11,6 +11,7 @@ from headstart.adaptation import (
     Inflate,
     JoinPrefixTokens,
     JoinQvBias,
+    JoinSpaceTimePositions,
     Rename,
     ResizeKernel,
     ResizePositions,
@@ -25,6 +26,7 @@ KINETICS: tuple[Colour, Colour] = ((0.43216, 0.394666, 0.37645), (0.22803, 0.221
 # EfficientNet-Lite reads (x - 127) / 128 of bytes (tensorflow/tpu, efficientnet/lite).
 LITE: tuple[Colour, Colour] = ((127 / 255,) * 3, (128 / 255,) * 3)
 PATCH, PATCH_BIAS = "patch_embed.proj.weight", "patch_embed.proj.bias"
+WRAPPED = Rename((("module.{rest}", "{rest}"),))  # torch.nn.DataParallel puts this before every key
 HEADS = Drop(("head.*", "head_dist.*", "fc_norm.*", "fc.*", "classifier.*"), "head")
 
 
@@ -102,6 +104,43 @@ def videomae_original(name: str, grid: tuple[int, int, int] = (8, 14, 14)) -> Re
     return Recipe(name, steps, initialised=("norm.*",))
 
 
+def mae_st(name: str, grid: tuple[int, int, int] = (8, 14, 14)) -> Recipe:
+    """The authors' MAE-ST: a class token, positions of time and plane apart, pixels to mean 0.45, deviation 0.225."""
+    steps = (Drop(("decoder*", "mask_token"), "decoder"), HEADS, FuseQkv(), JoinSpaceTimePositions(),
+             GrayInput(PATCH, PATCH_BIAS, (0.45,) * 3, (0.225,) * 3), ResizeKernel(), ResizePositions(grid))
+    return Recipe(name, steps)
+
+
+def dinov2_3d(name: str, grid: tuple[int, int, int] = (7, 7, 7)) -> Recipe:
+    """3DINO: DINOv2's own names, whose blocks may stand in chunks, on volumes of one channel."""
+    rename = Rename((("backbone.{rest}", "{rest}"),)), Rename((("blocks.{chunk}.{i}.{rest}", "blocks.{i}.{rest}"),))
+    steps = (*rename, Drop(("dino_head.*", "ibot_head.*", "mask_token"), "head"), FoldLayerScale(), ResizeKernel(),
+             ResizePositions(grid))
+    return Recipe(name, steps)
+
+
+SWIN_KEYS = (  # Swin UNETR's own names, with or without the whole network around them, and those before MONAI's
+    ("swinViT.{rest}", "swinViT.{rest}"),
+    *((f"layers{{i}}.0.blocks.{{j}}.mlp.{theirs}.{{rest}}", f"swinViT.layers{{i}}.0.blocks.{{j}}.mlp.{ours}.{{rest}}")
+      for theirs, ours in (("fc1", "linear1"), ("fc2", "linear2"))),
+    ("patch_embed.{rest}", "swinViT.patch_embed.{rest}"),
+    ("layers{i}.{rest}", "swinViT.layers{i}.{rest}"),
+)
+
+
+def swin_unetr(name: str) -> Recipe:
+    """The encoder of Swin UNETR: alone, in the whole network, or under self-supervised heads."""
+    around = ("encoder*", "decoder*", "out.*", "rotation_*", "contrastive_*", "conv.*")
+    return Recipe(name, (WRAPPED, Drop(around, "not the encoder"), Rename(SWIN_KEYS)), reference="monai")
+
+
+def residual_encoder(name: str) -> Recipe:
+    """nnU-Net's residual encoders as nnssl saves them: every layer stands there twice, once under ``all_modules``."""
+    steps = (Drop(("*.all_modules.*",), "the same tensor under another name"), Drop(("decoder.*",), "decoder"),
+             Rename((("encoder.{rest}", "{rest}"),)))
+    return Recipe(name, steps, reference="dynamic-network-architectures")
+
+
 def convnet(name: str, conv: str, norm: str, colour: tuple[Colour, Colour], *, reference: str,
             table: tuple[tuple[str, str], ...] = ()) -> Recipe:
     """A 2D convolutional network: one channel, then depth."""
@@ -158,7 +197,6 @@ def monai_vit(name: str, grid: tuple[int, int, int], reference: str | None) -> R
     return Recipe(name, steps, reference=reference)
 
 
-WRAPPED = Rename((("module.{rest}", "{rest}"),))  # torch.nn.DataParallel puts this before every key
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
     vit_images("timm-vit", HALF),
     vit_images("timm-vit-imagenet", IMAGENET),
@@ -167,6 +205,8 @@ RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
     videomae("videomae"),
     videomae_original("videomae-original"),
     vjepa2("vjepa2"),
+    mae_st("mae-st"),
+    Recipe("torchvision-video-swin", (HEADS, GrayInput(PATCH, PATCH_BIAS, *IMAGENET)), reference="torchvision"),
     monai_vit("monai-vit-96", (6, 6, 6), "monai"),
     convnet("torchvision-resnet", "conv1", "bn1", IMAGENET, reference="torchvision"),
     convnet("torchvision-densenet", "features.conv0", "features.norm0", IMAGENET, reference="torchvision",
@@ -175,6 +215,9 @@ RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
             table=LITE_KEYS),
     convnet("timm-efficientnet-lite", "conv_stem", "bn1", HALF, reference="timm"),
     video_resnet("torchvision-video"),
+    dinov2_3d("3dino"),
+    swin_unetr("swin-unetr"),
+    residual_encoder("resenc"),
     Recipe("medicalnet", (WRAPPED, Drop(("conv_seg.*", "fc.*"), "head")), reference="monai"),
     Recipe("sfcn", (WRAPPED, Drop(("classifier.*",), "head"))),
     Recipe("deepbet", (Drop(("up*", "tp_conv*", "conv.*"), "decoder"),), reference="deepbet"),
