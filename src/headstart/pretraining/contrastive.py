@@ -6,6 +6,8 @@ Continuous Proxy Meta-Data for 3D MRI Classification" (arXiv 2106.08808), where 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -80,8 +82,24 @@ def gathered(values: Tensor) -> Tensor:
         return values
     counts = _counts(len(values))
     padded = torch.cat([values, values.new_zeros(max(counts) - len(values), *values.shape[1:])])
-    parts = dist.nn.functional.all_gather(padded)  # type: ignore[attr-defined]
+    parts = _Gather.apply(padded)  # (processes, most, ...)
     return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+
+class _Gather(torch.autograd.Function):
+    """Equal shares of all processes, stacked; each gets the sum of what all processes say of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        parts = [torch.empty_like(values) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, values.contiguous())
+        return torch.stack(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        gradient = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(gradient)
+        return gradient[dist.get_rank()]
 
 
 def offset(count: int) -> int:
