@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -64,10 +64,11 @@ def _work_off(plan: Plan, folder: Path, jobs: int, tell: Callable[[], None]) -> 
     """Until nothing remains: what was cut off in one round is done in the next."""
     attempts: Counter[Work] = Counter()
     while todo := remaining(plan, folder):
-        for work, answer in run_each(do, todo, jobs):
-            attempts[work] += 1
-            _settle(plan, work, answer, attempts[work])
-            tell()
+        with closing(run_each(do, todo, jobs)) as answers:  # whatever happens here, the processes may save and end
+            for work, answer in answers:
+                attempts[work] += 1
+                _settle(plan, work, answer, attempts[work])
+                tell()
 
 
 def remaining(plan: Plan, folder: Path) -> list[Work]:
