@@ -41,7 +41,7 @@ class CohortName(StrEnum):
 
 
 class GeneratorName(StrEnum):
-    anatomy, labelmaps = "anatomy", "labelmaps"
+    anatomy, labelmaps, diffusion = "anatomy", "labelmaps", "diffusion"
 
 
 class Difficulty(StrEnum):
@@ -66,7 +66,8 @@ Jobs = Annotated[int | None, typer.Option(help="Processes. Default: one per core
 
 @app.command()
 def simulate(
-    out: Annotated[Path, typer.Argument(help="Folder for the BIDS data set, or with --store for the store.")],
+    folder: Annotated[Path | None, typer.Argument(help="Folder for the BIDS data set, or with --store for the store.",
+                                                  metavar="OUT", show_default=False)] = None,
     cohort: Annotated[CohortName, typer.Option(help="What the people differ in.")] = CohortName.ageing,
     n: Annotated[int, typer.Option(help="People.", min=1)] = 60,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -76,16 +77,40 @@ def simulate(
     difficulty: Annotated[Difficulty, typer.Option(help="How small the disease's effects are.")] = Difficulty.default,
     volume: Annotated[Volume | None, typer.Option(help="Grid. Default: 2mm, or 4mm with --store.")] = None,
     store: Annotated[bool, typer.Option("--store", help="Write a model-ready store, not NIfTI files.")] = False,
+    model: Annotated[Path | None, typer.Option(help="With --generator diffusion: the model's folder.",
+                                               show_default=False)] = None,
+    fit: Annotated[Path | None, typer.Option(help="With --generator diffusion: train on this store instead of "
+                                                  "simulating; the model goes to --out.", show_default=False)] = None,
+    recipe: Annotated[Path | None, typer.Option(help="With --fit: a YAML file (configs/diffusion-*.yaml).",
+                                                show_default=False)] = None,
+    out_option: Annotated[Path | None, typer.Option("--out", help="The same as OUT.", show_default=False)] = None,
     jobs: Jobs = None,
 ) -> None:
-    """Write simulated brains, as a BIDS data set or as a store."""
+    """Write simulated brains, as a BIDS data set or as a store; with --fit, train the learned generator."""
+    out = folder or out_option
+    if out is None or (folder and out_option):
+        raise typer.BadParameter("give one output folder, as OUT or as --out")
+    if fit is not None:
+        _fit(generator, fit, out, recipe, seed)
+        return
     from headstart.simulation.cohort import write_cohort, write_store
 
     grid = volume.value if volume else ("4mm" if store else "2mm")
     (write_store if store else write_cohort)(
         out, n=n, jobs=jobs or _cores(), cohort=cohort.value, seed=seed, sites=sites, generator=generator.value,
-        labelmaps=labelmaps, difficulty=difficulty.value, volume=grid)
+        labelmaps=labelmaps, difficulty=difficulty.value, volume=grid, model=model)
     typer.echo(f"{n} simulated brains in {out}")
+
+
+def _fit(generator: GeneratorName, store: Path, out: Path, recipe: Path | None, seed: int) -> None:
+    from headstart.errors import HeadstartError
+    from headstart.simulation.diffusion import Recipe
+    from headstart.simulation.diffusion_fit import fit
+
+    if generator is not GeneratorName.diffusion:
+        raise HeadstartError("--fit trains the learned generator", fix="Give --generator diffusion.")
+    fit(store, out, Recipe.read(recipe), seed=seed)
+    typer.echo(f"Model: {out}\nDraw from it: headstart simulate OUT --generator diffusion --model {out} --store")
 
 
 @app.command()
@@ -122,8 +147,10 @@ def finetune(
     test_sites: Annotated[str | None, typer.Option(help="Sites held out whole for the outside test.")] = None,
     loso: Annotated[bool, typer.Option("--loso", help="Leave each site out in turn.")] = False,
     backbone: Annotated[str, typer.Option(help=f"One of: {', '.join(BACKBONES)}.")] = "cnn-small",
-    upstream: Annotated[str, typer.Option(help="Where the weights start from: see `headstart weights list`, or a "
-                                               "folder of pretrain, finetune or weights import.")] = "scratch",
+    upstream: Annotated[str | None, typer.Option(
+        help="Where the weights start from: scratch, a name in `headstart weights list`, or a folder of pretrain, "
+             "finetune or weights import. Default: synthetic-mri where it is shipped, else scratch.",
+        show_default=False)] = None,
     accept_licence: Annotated[bool, typer.Option(help="Accept a non-commercial licence.")] = False,
     volume: Annotated[Volume, typer.Option(help="Grid, when BIDS folders are given.")] = Volume.mm4,
     seeds: Annotated[int, typer.Option(help="Repeats, each with its own folds and initial weights.", min=1)] = 3,
@@ -139,14 +166,17 @@ def finetune(
     jobs: Jobs = None,
 ) -> None:
     """Predict a column of participants.tsv from scans: honest estimate, model to keep, report to read."""
+    from headstart.brains.store import Store
     from headstart.experiment import Request, run
+    from headstart.upstreams import default_start
 
+    folder = _store_of(bids, store, volume.value, jobs)
+    upstream = upstream or default_start(backbone, Store.open(folder).spec.name)
     request = Request(
         target=target, task=task, positive=positive, train_sites=_names(train_sites), test_sites=_names(test_sites),
         loso=loso, backbone=backbone, upstream=upstream, accept_licence=accept_licence, seeds=seeds, folds=folds,
         epochs=epochs, mode=mode.value, layer_decay=layer_decay, learning_rates=_numbers(learning_rates), split=split,
     )
-    folder = _store_of(bids, store, volume.value, jobs)
     result = run(request, folder, out, jobs=jobs or _cores())
     _show(result, out)
 

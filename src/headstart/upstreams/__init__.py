@@ -2,7 +2,7 @@
 
 from headstart.upstreams.base import Upstream
 from headstart.upstreams.catalogue import catalogue, find
-from headstart.upstreams.fetch import forget, locate
+from headstart.upstreams.fetch import default_start, forget, locate
 from headstart.upstreams.ledger import Overlap, overlaps
 from headstart.upstreams.load import domain_of, domain_of_recipe, identity, licence_of, load_into, seen_by
 from headstart.upstreams.recipes import RECIPES
@@ -12,6 +12,7 @@ __all__ = [
     "Overlap",
     "Upstream",
     "catalogue",
+    "default_start",
     "domain_of",
     "domain_of_recipe",
     "find",

@@ -65,6 +65,12 @@ def starts_folder() -> Path:
     return Path(os.environ.get("HEADSTART_STARTS") or Path(headstart.__file__).parent / "starts")
 
 
+def default_start(backbone: str, volume: str) -> str:
+    """The start that is used when none is named: ``synthetic-mri`` where it is shipped, else ``scratch``."""
+    shipped = starts_folder() / "synthetic-mri" / f"{backbone}-{volume}" / "config.json"
+    return "synthetic-mri" if shipped.is_file() else "scratch"
+
+
 def _accepted(upstream: Upstream, now: bool) -> None:
     """Remember an acceptance, so that it is asked for once."""
     note = _folder(upstream.name) / "licence-accepted.json"
