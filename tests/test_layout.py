@@ -50,8 +50,8 @@ MAY_IMPORT = {
     "export": {"backbones", "brains", "modelfolder"},
     "prediction_commands": {"prediction", "export"},
     "cli": {"brains", "simulation", "tasks", "experiment", "prediction", "pretraining", "upstreams", "evaluation",
-            "report", "modelfolder", "weights_commands", "prediction_commands", "data_commands", "datasets", "benchmark",
-            "benchmark_report", "benchmark_commands"},
+            "report", "modelfolder", "weights_commands", "prediction_commands", "data_commands", "datasets",
+            "benchmark", "benchmark_report", "benchmark_commands"},
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 

@@ -47,7 +47,7 @@ def scan(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.fixture
 def openneuro(publisher: Publisher, scan: bytes) -> Publisher:
     """ds000011 in small, with what is not wanted of it; more keys than one page of the listing holds."""
-    table = "participant_id\tage\tsex\nsub-01\t35\tM\nsub-02\t34\tF\nsub-03\t29\tF\n".encode()
+    table = b"participant_id\tage\tsex\nsub-01\t35\tM\nsub-02\t34\tF\nsub-03\t29\tF\n"
     publisher.files = {"ds000011/participants.tsv": table, "ds000011/dataset_description.json": b"{}",
                        "ds000011/derivatives/sub-01/anat/sub-01_T1w.nii.gz": b"not raw",
                        **{f"ds000011/sub-0{n}/anat/sub-0{n}_T1w.nii.gz": scan + bytes([n]) for n in (1, 2, 3)},

@@ -43,7 +43,8 @@ def test_scaled_ages_are_not_taken_for_years(tmp_path: Path):
 
 
 def test_a_missing_label_is_named(tmp_path: Path):
-    folder = published(tmp_path / "l", "participant_id\tage\tsex\tbrain_volume", "sub-000001\t63\tF\t1", "sub-2\t1\tF\t1")
+    folder = published(tmp_path / "l", "participant_id\tage\tsex\tbrain_volume", "sub-000001\t63\tF\t1",
+                       "sub-2\t1\tF\t1")
     with pytest.raises(HeadstartError, match="no column for ventricular_volume"):
         read_ldm100k(folder)
 

@@ -94,8 +94,9 @@ def _scan(dataset: str, row: dict[str, str], path: Path, names: dict[str, str], 
     years = None if scaled or not age else book.age(age)
     columns = {label: row.get(names[label], "") for label in ("ventricular_volume", "brain_volume")}
     columns |= {"age_scaled": age} if scaled else {}
+    known = {name: cell for name, cell in columns.items() if cell}
     return Scan(dataset, participant, "", path, dataset, age_years=years[0] if years else None,
-                sex=_sex(row.get(names["sex"], ""), book), columns={name: cell for name, cell in columns.items() if cell},
+                sex=_sex(row.get(names["sex"], ""), book), columns=known,
                 subject=f"{dataset}/{participant}", simulated=True)
 
 

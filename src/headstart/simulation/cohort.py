@@ -1,10 +1,9 @@
-"""Simulated cohorts: who is in them, and how they are written, as a BIDS data set or straight into a store."""
+"""Simulated cohorts on disk: as a BIDS data set, or straight into a store."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -17,16 +16,15 @@ from headstart.brains.contract import Contract
 from headstart.brains.nifti import read_nifti, write_nifti
 from headstart.brains.progress import progress_bar
 from headstart.brains.store import StoreWriter, pack
-from headstart.brains.volumes import VolumeSpec, volume_spec
+from headstart.brains.volumes import VolumeSpec
 from headstart.brains.workers import run_each
 from headstart.errors import HeadstartError
 from headstart.files import atomic_write, one_writer, read_json, write_json
-from headstart.simulation.base import VOLUMES, Generator, Subject, draw_subject, labels_of, rng_for
-from headstart.simulation.disease import DIFFICULTIES, DISEASES
-from headstart.simulation.scanner import Scanner, acquire, as_prepared, draw_scanner
+from headstart.simulation import diffusion
+from headstart.simulation.base import VOLUMES, Subject
+from headstart.simulation.design import Design, scan_person
+from headstart.simulation.scanner import as_prepared
 
-AGES = {"ageing": (18.0, 90.0), "ad": (55.0, 90.0), "pd": (45.0, 85.0)}  # years; patients are as old as controls
-GENERATORS = ("anatomy", "labelmaps")
 WHITE_LEVEL = 1000  # of white matter in the int16 files
 POSE_DEGREES, POSE_MM = 5.0, 6.0  # standard deviations of how a head lies in its scanner
 CHUNK = 50  # people between two writes to a store
@@ -46,101 +44,8 @@ COLUMNS = {
 }
 
 
-@dataclass(frozen=True)
-class Design:
-    """A cohort that has not been imaged yet; every person is a function of (seed, index) and this.
-
-    Attributes:
-        cohort: ``ageing`` (healthy), ``ad`` or ``pd`` (half of the people are patients).
-        sites: number of scanners; people and diagnoses are spread evenly over them.
-        generator: ``anatomy``, or ``labelmaps`` with the folder ``labelmaps``.
-        difficulty: how large the disease's effects are: ``easy``, ``default`` or ``hard``.
-        purpose: ``cohort`` for studies; ``upstream`` for pre-training: other random streams, other scanners, one for
-            each person.
-
-    Raises:
-        HeadstartError: a value that does not exist.
-    """
-
-    cohort: str = "ageing"
-    seed: int = 0
-    sites: int = 2
-    generator: str = "anatomy"
-    labelmaps: Path | None = None
-    volume: str = "2mm"
-    difficulty: str = "default"
-    ages: tuple[float, float] | None = None
-    purpose: str = "cohort"
-
-    def __post_init__(self) -> None:
-        _one_of("cohort", self.cohort, AGES)
-        _one_of("generator", self.generator, GENERATORS)
-        _one_of("difficulty", self.difficulty, DIFFICULTIES)
-        if not 1 <= self.sites <= 26:
-            raise HeadstartError(f"{self.sites} sites cannot be simulated", fix="Choose 1 to 26.")
-        if self.seed < 0:
-            raise HeadstartError(f"seed {self.seed} is negative", fix="Choose 0 or more.")
-        if (self.generator == "labelmaps") != (self.labelmaps is not None):
-            raise HeadstartError("the generator 'labelmaps' and a folder of label maps belong together",
-                                 fix="Give --generator labelmaps --labelmaps DIR, or neither.")
-        volume_spec(self.volume)
-        self.person(0)  # refuses ages that cannot be simulated
-
-    @property
-    def spec(self) -> VolumeSpec:
-        return volume_spec(self.volume)
-
-    def person(self, index: int) -> Subject:
-        """The person with this index: at a site, with a diagnosis."""
-        place, turn = index % self.sites, index // self.sites
-        subject = draw_subject(self.seed, index, ages=self.ages or AGES[self.cohort], purpose=self.purpose)
-        subject = replace(subject, site=site_name(place))
-        if self.cohort not in DISEASES or turn % 2 == 0:
-            return subject
-        disease = DISEASES[self.cohort]
-        return disease.affect(subject, disease.draw_stage(subject.rng("stage")), self.difficulty)
-
-    def scanner(self, subject: Subject) -> Scanner:
-        """The scanner of the person's site, whoever else is scanned there; in an upstream, one of the person's own."""
-        if self.purpose == "upstream":
-            return draw_scanner(subject.rng("scanner"), purpose="upstream")
-        place = rng_for(self.seed, ord(subject.site[-1]), "cohort/scanner")
-        return draw_scanner(place, name=subject.site, purpose="cohort")
-
-    def make_generator(self) -> Generator:
-        if self.labelmaps is not None:
-            from headstart.simulation.labelmaps import LabelMapGenerator
-
-            return LabelMapGenerator(self.labelmaps)
-        from headstart.simulation.anatomy import AnatomyGenerator
-
-        return AnatomyGenerator()
-
-    def describe(self) -> str:
-        """What made the images, in one line; equal lines make equal people."""
-        ages = self.ages or AGES[self.cohort]
-        return (f"Simulated brains, no real people: cohort {self.cohort}, seed {self.seed}, {self.sites} sites, "
-                f"generator {self.generator}, volume {self.volume}, difficulty {self.difficulty}, "
-                f"ages {ages[0]:g}-{ages[1]:g} years")
-
-
-def site_name(place: int) -> str:
-    return f"sim-{chr(ord('a') + place)}"
-
-
 def participant(index: int) -> str:
     return f"sub-{index + 1:05d}"
-
-
-def scan_person(design: Design, generator: Generator, index: int) -> tuple[torch.Tensor, dict[str, float | str]]:
-    """Image one person.
-
-    Returns:
-        (X, Y, Z) float32 T1-weighted brain, white matter about 1, and the row of labels (``base.labels_of``).
-    """
-    subject = design.person(index)
-    shape = generator.shape(subject, design.spec)
-    return acquire(shape, subject, design.scanner(subject), design.spec), labels_of(subject, shape, design.spec)
 
 
 # --- as a BIDS data set
@@ -172,8 +77,12 @@ def write_cohort(out: str | Path, *, n: int, jobs: int = 1, progress: bool = Tru
                 if isinstance(result, BaseException):
                     raise result
                 advance()
-        _write_table(out, n)
+        _write_table(out, n, list(_columns(plan)))
     return out
+
+
+def _columns(plan: Design) -> dict[str, dict]:
+    return COLUMNS if plan.model is None else diffusion.COLUMNS
 
 
 def _image_path(out: Path, index: int) -> Path:
@@ -204,7 +113,7 @@ def _write_description(out: Path, plan: Design) -> None:
     write_json(out / "dataset_description.json", {
         "Name": f"Simulated cohort ({plan.cohort})", "BIDSVersion": "1.9.0", "DatasetType": "raw", "License": "CC0",
         "GeneratedBy": [{"Name": NAME, "Version": version("headstart"), "Description": plan.describe()}]})
-    write_json(out / "participants.json", COLUMNS)
+    write_json(out / "participants.json", _columns(plan))
     with atomic_write(out / "README") as file:
         file.write(f"{plan.describe()}.\nEvery image and every value was made by a program.\n")
 
@@ -224,7 +133,9 @@ def _write_person(out: Path, plan: Design, index: int) -> None:
     volume, row = scan_person(plan, plan.make_generator(), index)
     image = _image_path(out, index)
     whole = (volume * WHITE_LEVEL).round().clamp(0, np.iinfo(np.int16).max)
-    write_nifti(image, whole.numpy().astype(np.int16), native_affine(plan.person(index), plan.spec, row))
+    affine = (native_affine(plan.person(index), plan.spec, row) if plan.model is None
+              else diffusion.DiffusionGenerator(plan.model).affine())
+    write_nifti(image, whole.numpy().astype(np.int16), affine)
     write_json(_sidecar(image), {"Manufacturer": NAME, "SkullStripped": True, "Labels": row})
 
 
@@ -245,12 +156,12 @@ def _rotation(vector: np.ndarray) -> np.ndarray:
     return Rotation.from_rotvec(vector).as_matrix()
 
 
-def _write_table(out: Path, n: int) -> None:
+def _write_table(out: Path, n: int, columns: Sequence[str]) -> None:
     with atomic_write(out / "participants.tsv") as file:
-        file.write("\t".join(["participant_id", *COLUMNS]) + "\n")
+        file.write("\t".join(["participant_id", *columns]) + "\n")
         for index in range(n):
             row = read_json(_sidecar(_image_path(out, index)))["Labels"]
-            file.write("\t".join([participant(index), *(_text(row[name], name) for name in COLUMNS)]) + "\n")
+            file.write("\t".join([participant(index), *(_text(row[name], name) for name in columns)]) + "\n")
 
 
 def _text(value: float | str, name: str) -> str:
@@ -274,6 +185,8 @@ def write_store(path: str | Path, *, n: int, jobs: int = 1, progress: bool = Tru
     plan, path = Design(**design), Path(path)
     if n < 1:
         raise HeadstartError(f"{n} people cannot be simulated", fix="Choose 1 or more.")
+    if plan.model is not None:
+        diffusion.check_grid(plan.model, plan.volume, store=True)
     dataset = _dataset_name(plan)
     with StoreWriter(path, Contract(volume=plan.volume)) as writer:
         done = len(writer)
@@ -288,7 +201,8 @@ def write_store(path: str | Path, *, n: int, jobs: int = 1, progress: bool = Tru
 
 
 def _dataset_name(plan: Design) -> str:
-    return re.sub(r"[^\w.-]+", "-", f"simulated-{plan.cohort}-{plan.generator}-{plan.purpose}-{plan.seed}")
+    model = f"-{diffusion.identity(plan.model)}" if plan.model is not None else ""
+    return re.sub(r"[^\w.-]+", "-", f"simulated-{plan.cohort}-{plan.generator}{model}-{plan.purpose}-{plan.seed}")
 
 
 def _rows(plan: Design, chunk: Sequence[int]) -> tuple[np.ndarray, list[dict[str, float | str]]]:
@@ -297,7 +211,9 @@ def _rows(plan: Design, chunk: Sequence[int]) -> tuple[np.ndarray, list[dict[str
     generator, rows, labels = plan.make_generator(), [], []
     for index in chunk:
         volume, row = scan_person(plan, generator, index)
-        rows.append(pack(as_prepared(volume, plan.spec).numpy(), plan.spec))
+        if plan.model is None:  # a learned model draws scans as preparation left them
+            volume = as_prepared(volume, plan.spec)
+        rows.append(pack(volume.numpy(), plan.spec))
         labels.append(row)
     return np.stack(rows), labels
 
@@ -330,8 +246,3 @@ def _in_order(results: Iterator[tuple], order: Sequence) -> Iterator[tuple]:
         while position < len(order) and order[position] in early:
             yield order[position], early.pop(order[position])
             position += 1
-
-
-def _one_of(what: str, value: str, choices) -> None:
-    if value not in choices:
-        raise HeadstartError(f"unknown {what} '{value}'", fix=f"Choose one of: {', '.join(choices)}.")

@@ -69,7 +69,7 @@ def _intensities(volume: np.ndarray, inside: np.ndarray, places: Mapping[str, np
 
 
 def _gradients(volume: np.ndarray, core: np.ndarray, places: Mapping[str, np.ndarray]) -> dict[str, float]:
-    slopes = np.sqrt(sum(g**2 for g in np.gradient(volume)))
+    slopes = np.linalg.norm(np.gradient(volume), axis=0)
     rough = np.abs(ndimage.laplace(volume))
     values = {f"gradient mean, {name}": float(slopes[mask & core].mean()) if (mask & core).any() else 0.0
               for name, mask in places.items() if name != "rim"}

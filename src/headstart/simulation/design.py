@@ -1,0 +1,143 @@
+"""Simulated cohorts: who is in them, and how one of them is imaged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from headstart.brains.volumes import VolumeSpec, volume_spec
+from headstart.errors import HeadstartError
+from headstart.simulation import diffusion
+from headstart.simulation.base import Generator, Subject, draw_subject, labels_of, rng_for
+from headstart.simulation.disease import DIFFICULTIES, DISEASES
+from headstart.simulation.scanner import Scanner, acquire, draw_scanner
+
+AGES = {"ageing": (18.0, 90.0), "ad": (55.0, 90.0), "pd": (45.0, 85.0)}  # years; patients are as old as controls
+GENERATORS = ("anatomy", "labelmaps", "diffusion")
+
+
+@dataclass(frozen=True)
+class Design:
+    """A cohort that has not been imaged yet; every person is a function of (seed, index) and this.
+
+    Attributes:
+        cohort: ``ageing`` (healthy), ``ad`` or ``pd`` (half of the people are patients).
+        sites: number of scanners; people and diagnoses are spread evenly over them.
+        generator: ``anatomy``, ``labelmaps`` with the folder ``labelmaps``, or ``diffusion`` with that of a ``model``.
+        difficulty: how large the disease's effects are: ``easy``, ``default`` or ``hard``.
+        purpose: ``cohort`` for studies; ``upstream`` for pre-training: other random streams, other scanners, one for
+            each person.
+
+    Raises:
+        HeadstartError: a value that does not exist.
+    """
+
+    cohort: str = "ageing"
+    seed: int = 0
+    sites: int = 2
+    generator: str = "anatomy"
+    labelmaps: Path | None = None
+    volume: str = "2mm"
+    difficulty: str = "default"
+    ages: tuple[float, float] | None = None
+    purpose: str = "cohort"
+    model: Path | None = None
+
+    def __post_init__(self) -> None:
+        _one_of("cohort", self.cohort, AGES)
+        _one_of("generator", self.generator, GENERATORS)
+        _one_of("difficulty", self.difficulty, DIFFICULTIES)
+        if not 1 <= self.sites <= 26:
+            raise HeadstartError(f"{self.sites} sites cannot be simulated", fix="Choose 1 to 26.")
+        if self.seed < 0:
+            raise HeadstartError(f"seed {self.seed} is negative", fix="Choose 0 or more.")
+        if (self.generator == "labelmaps") != (self.labelmaps is not None):
+            raise HeadstartError("the generator 'labelmaps' and a folder of label maps belong together",
+                                 fix="Give --generator labelmaps --labelmaps DIR, or neither.")
+        volume_spec(self.volume)
+        self._check_model()
+        self.person(0)  # refuses ages that cannot be simulated
+
+    def _check_model(self) -> None:
+        if (self.generator == "diffusion") != (self.model is not None):
+            raise HeadstartError("the generator 'diffusion' and a folder of its model belong together",
+                                 fix="Give --generator diffusion --model DIR, or neither; --fit STORE makes a model.")
+        if self.model is not None:
+            if self.cohort in DISEASES:
+                raise HeadstartError("a diffusion model knows no diseases", fix="Give --cohort ageing.")
+            diffusion.check_grid(self.model, self.volume, store=False)
+
+    @property
+    def spec(self) -> VolumeSpec:
+        return volume_spec(self.volume)
+
+    @property
+    def age_range(self) -> tuple[float, float]:
+        """Years: as asked for, or those of the cohort; of a learned model, those that it was trained on."""
+        low, high = AGES[self.cohort]
+        if self.model is not None:
+            trained = diffusion.trained_ages(self.model)
+            low, high = max(low, trained[0]), min(high, trained[1])
+        return self.ages or (low, high)
+
+    def person(self, index: int) -> Subject:
+        """The person with this index: at a site, with a diagnosis."""
+        place, turn = index % self.sites, index // self.sites
+        subject = draw_subject(self.seed, index, ages=self.age_range, purpose=self.purpose)
+        subject = replace(subject, site=site_name(place))
+        if self.cohort not in DISEASES or turn % 2 == 0:
+            return subject
+        disease = DISEASES[self.cohort]
+        return disease.affect(subject, disease.draw_stage(subject.rng("stage")), self.difficulty)
+
+    def scanner(self, subject: Subject) -> Scanner:
+        """The scanner of the person's site, whoever else is scanned there; in an upstream, one of the person's own."""
+        if self.purpose == "upstream":
+            return draw_scanner(subject.rng("scanner"), purpose="upstream")
+        place = rng_for(self.seed, ord(subject.site[-1]), "cohort/scanner")
+        return draw_scanner(place, name=subject.site, purpose="cohort")
+
+    def make_generator(self) -> Generator | None:
+        """None for a learned model, which has no tissue."""
+        if self.model is not None:
+            return None
+        if self.labelmaps is not None:
+            from headstart.simulation.labelmaps import LabelMapGenerator
+
+            return LabelMapGenerator(self.labelmaps)
+        from headstart.simulation.anatomy import AnatomyGenerator
+
+        return AnatomyGenerator()
+
+    def describe(self) -> str:
+        """What made the images, in one line; equal lines make equal people."""
+        ages = self.age_range
+        model = f" {diffusion.identity(self.model)}" if self.model is not None else ""
+        return (f"Simulated brains, no real people: cohort {self.cohort}, seed {self.seed}, {self.sites} sites, "
+                f"generator {self.generator}{model}, volume {self.volume}, difficulty {self.difficulty}, "
+                f"ages {ages[0]:g}-{ages[1]:g} years")
+
+
+def site_name(place: int) -> str:
+    return f"sim-{chr(ord('a') + place)}"
+
+
+def scan_person(design: Design, generator: Generator | None, index: int) -> tuple[torch.Tensor, dict[str, float | str]]:
+    """Image one person.
+
+    Returns:
+        (X, Y, Z) float32 T1-weighted brain, white matter about 1, and the row of labels (``base.labels_of``).
+    """
+    subject = design.person(index)
+    if design.model is not None:
+        return diffusion.DiffusionGenerator(design.model).scan(subject)
+    assert generator is not None  # Design sees to it
+    shape = generator.shape(subject, design.spec)
+    return acquire(shape, subject, design.scanner(subject), design.spec), labels_of(subject, shape, design.spec)
+
+
+def _one_of(what: str, value: str, choices) -> None:
+    if value not in choices:
+        raise HeadstartError(f"unknown {what} '{value}'", fix=f"Choose one of: {', '.join(choices)}.")

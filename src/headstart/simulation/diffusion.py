@@ -1,0 +1,267 @@
+"""Learned brains: a latent diffusion model draws scans for a given age, sex, ventricular volume and brain volume.
+
+After Pinaya et al., "Brain Imaging Generation with Latent Diffusion Models" (arXiv 2209.07162): an autoencoder to a
+coarse latent grid, and a diffusion model on it that is told the conditions both as channels and by cross-attention.
+Networks and schedule are MONAI's. ``diffusion_fit`` trains one on a store; the published bundle loads as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from headstart.brains.volumes import template, volume_spec
+from headstart.errors import HeadstartError
+from headstart.files import digest_json, read_json
+from headstart.simulation.base import Subject
+from headstart.simulation.diffusion_bundle import BUNDLE_AFFINE, UK_BIOBANK, is_bundle, load_bundle
+
+CONFIG, WEIGHTS = "diffusion.json", "diffusion.safetensors"
+CONDITIONS = ("sex", "age", "ventricular_volume", "brain_volume")  # the bundle's order; sex 0 is F, 1 is M
+OUTSIDE = -1.0  # level of the background inside the networks: fluid is near 0 too, and must not be taken for it
+EDGE = -0.65  # between the background and the darkest fluid
+COLUMNS = {
+    "age": {"Description": "Age that the brain was drawn for", "Units": "years"},
+    "sex": {"Description": "Sex that the brain was drawn for", "Levels": {"F": "female", "M": "male"}},
+    "site": {"Description": "Simulated site"},
+    "ventricular_volume": {"Description": "Ventricular volume that the brain was drawn for", "Units": "mL"},
+    "brain_volume": {"Description": "Brain volume that the brain was drawn for", "Units": "mL"},
+}
+
+
+class Recipe(BaseModel):
+    """Sizes of the networks and how they are trained; the defaults are the small model for 4 mm.
+
+    Attributes:
+        channels, blocks: of the autoencoder; every level after the first halves the grid.
+        unet_channels, unet_attention, unet_blocks, head_channels: of the diffusion model, by level.
+        groups: of group normalisation.
+        kl_weight: of the latent's divergence from a normal distribution.
+        beta_start, beta_end, timesteps: of the schedule (scaled linear). sampling_steps: of DDIM.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    channels: tuple[int, ...] = (16, 32, 32)
+    blocks: int = 1
+    latent_channels: int = 3
+    unet_channels: tuple[int, ...] = (32, 64)
+    unet_attention: tuple[bool, ...] = (False, True)
+    unet_blocks: int = 1
+    head_channels: int = 32
+    groups: int = 8
+    kl_weight: float = 1e-6
+    beta_start: float = 0.0015
+    beta_end: float = 0.0205
+    timesteps: int = 1000
+    sampling_steps: int = 50
+    autoencoder_steps: int = 1500
+    autoencoder_batch: int = 4
+    diffusion_steps: int = 4000
+    diffusion_batch: int = 16
+    learning_rate: float = 1e-3
+    checkpoint_every: int = 100
+
+    @classmethod
+    def read(cls, path: Path | None) -> Recipe:
+        """The recipe in a YAML file; the small one without a file."""
+        import yaml
+
+        try:
+            return cls.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {} if path else {})
+        except (OSError, ValidationError, yaml.YAMLError) as error:
+            raise HeadstartError(f"is not a recipe ({error})", path=path,
+                                 fix="See configs/diffusion-*.yaml.") from error
+
+    def networks(self) -> tuple[Any, Any]:
+        """(MONAI's AutoencoderKL, DiffusionModelUNet), untrained."""
+        from monai.networks.nets import AutoencoderKL, DiffusionModelUNet
+
+        no_attention = (False,) * len(self.channels)
+        autoencoder = AutoencoderKL(
+            spatial_dims=3, in_channels=1, out_channels=1, channels=self.channels, num_res_blocks=self.blocks,
+            latent_channels=self.latent_channels, attention_levels=no_attention, norm_num_groups=self.groups,
+            with_encoder_nonlocal_attn=False, with_decoder_nonlocal_attn=False)
+        heads = tuple(self.head_channels if attention else 0 for attention in self.unet_attention)
+        unet = DiffusionModelUNet(
+            spatial_dims=3, in_channels=self.latent_channels + len(CONDITIONS), out_channels=self.latent_channels,
+            channels=self.unet_channels, attention_levels=self.unet_attention, num_res_blocks=self.unet_blocks,
+            num_head_channels=heads, norm_num_groups=self.groups, resblock_updown=True, with_conditioning=True,
+            transformer_num_layers=1, cross_attention_dim=len(CONDITIONS))
+        return autoencoder, unet
+
+    def schedule(self) -> dict[str, Any]:
+        return {"num_train_timesteps": self.timesteps, "schedule": "scaled_linear_beta",
+                "beta_start": self.beta_start, "beta_end": self.beta_end}
+
+
+class Fitted(BaseModel):
+    """What a model needs beside its weights.
+
+    Attributes:
+        volume: its grid. low, high: of the conditions, in ``CONDITIONS``' order and its own units (years, mL).
+        expected: (2, 3) ventricular and brain volume as a linear function of (1, age, sex). residual_sd: (2,) about it.
+        latent_scale: multiplies latents to unit variance. trained_on: data sets.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    recipe: Recipe
+    volume: str
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    expected: tuple[tuple[float, ...], ...]
+    residual_sd: tuple[float, ...]
+    latent_scale: float = 1.0
+    trained_on: tuple[str, ...] = ()
+
+    def conditions(self, subject: Subject) -> dict[str, float]:
+        """What a subject's brain is drawn for: volumes as people of that age and sex have them in the training set."""
+        sex, z = float(subject.sex == "M"), subject.rng("conditions").standard_normal(2)
+        volumes = np.asarray(self.expected) @ [1, subject.age, sex] + np.asarray(self.residual_sd) * z
+        volumes = np.clip(volumes, self.low[2:], self.high[2:])
+        return dict(zip(CONDITIONS, (sex, subject.age, *volumes.tolist())))
+
+    def scaled(self, conditions: Mapping[str, float]) -> torch.Tensor:
+        """(4,) in about [0, 1]."""
+        low, high = torch.tensor(self.low), torch.tensor(self.high)
+        return (torch.tensor([conditions[name] for name in CONDITIONS]) - low) / (high - low).clamp_min(1e-6)
+
+
+@dataclass(frozen=True)
+class DiffusionGenerator:
+    """Draws scans from the model in ``folder``: one that ``fit`` wrote, or the published bundle.
+
+    Unlike other generators it makes the image itself; its scanner is whatever the training set was scanned with.
+    """
+
+    folder: Path
+    name: str = "diffusion"
+
+    def affine(self) -> np.ndarray:
+        """(4, 4) voxel to world of its images."""
+        return BUNDLE_AFFINE if is_bundle(self.folder) else volume_spec(_model(self.folder).fitted.volume).affine
+
+    def scan(self, subject: Subject) -> tuple[torch.Tensor, dict[str, float | str]]:
+        """A pure function of the subject's seed and index.
+
+        Returns:
+            (X, Y, Z) float32 image and the row of labels: what the brain was drawn for.
+        """
+        model = _model(self.folder)
+        conditions = model.fitted.conditions(subject)
+        noise = torch.from_numpy(subject.rng("latent").standard_normal(model.latent_shape).astype(np.float32))
+        image = model.decode(model.draw(noise, model.fitted.scaled(conditions)))
+        row = {name: conditions[name] for name in ("ventricular_volume", "brain_volume")}
+        return image, {"age": subject.age, "sex": subject.sex, "site": subject.site, **row}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model; ``masked``: its background is ``OUTSIDE`` (the published one's is 0)."""
+
+    fitted: Fitted
+    autoencoder: Any  # MONAI's AutoencoderKL
+    unet: torch.nn.Module
+    latent_shape: tuple[int, int, int, int]
+    masked: bool = True
+
+    @torch.no_grad()
+    def draw(self, noise: torch.Tensor, conditions: torch.Tensor) -> torch.Tensor:
+        """DDIM (Song et al., arXiv 2010.02502) from noise (C, x, y, z) to a latent (1, C, x, y, z)."""
+        from monai.networks.schedulers import DDIMScheduler
+
+        recipe, latent = self.fitted.recipe, noise[None]
+        scheduler = DDIMScheduler(clip_sample=False, **recipe.schedule())
+        scheduler.set_timesteps(recipe.sampling_steps)
+        for step in scheduler.timesteps:
+            predicted = predict_noise(self.unet, latent, step.reshape(1), conditions[None])
+            latent, _ = scheduler.step(predicted, int(step), latent)
+        return latent
+
+    @torch.no_grad()
+    def decode(self, latent: torch.Tensor) -> torch.Tensor:
+        """(X, Y, Z) image of a latent, background exactly 0."""
+        image = self.autoencoder.decode_stage_2_outputs(latent / self.fitted.latent_scale)[0, 0]
+        if not self.masked:
+            return image.clamp_min(0)
+        inside = (image > EDGE) & torch.from_numpy(template(self.fitted.volume).kept)
+        return torch.where(inside, image.clamp(-0.5, 2), 0)
+
+
+def predict_noise(unet: torch.nn.Module, latent: torch.Tensor, steps: torch.Tensor,
+                  conditions: torch.Tensor) -> torch.Tensor:
+    """Noise in latents (n, C, x, y, z) at ``steps`` (n,), under conditions (n, 4)."""
+    channels = conditions[:, :, None, None, None].expand(-1, -1, *latent.shape[2:])
+    return unet(torch.cat((latent, channels), 1), timesteps=steps, context=conditions[:, None])
+
+
+@lru_cache(maxsize=2)
+def _model(folder: Path) -> Model:
+    if is_bundle(folder):
+        recipe, autoencoder, unet, latent_shape = load_bundle(folder)
+        fitted = Fitted(recipe=Recipe(**recipe), volume="1mm", trained_on=("UK Biobank",), **UK_BIOBANK)
+        return Model(fitted, autoencoder.eval(), unet.eval(), latent_shape, masked=False)
+    from safetensors.torch import load_file
+
+    fitted = read_fitted(folder)
+    autoencoder, unet = fitted.recipe.networks()
+    state = load_file(folder / WEIGHTS)
+    for prefix, network in (("autoencoder.", autoencoder), ("unet.", unet)):
+        network.load_state_dict({key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)})
+    return Model(fitted, autoencoder.eval(), unet.eval(), latent_shape_of(fitted.recipe, fitted.volume))
+
+
+def latent_shape_of(recipe: Recipe, volume: str) -> tuple[int, int, int, int]:
+    """(channels, x, y, z) of a latent.
+
+    Raises:
+        HeadstartError: the grid cannot be halved as often as the networks do.
+    """
+    factor, shape = 2 ** (len(recipe.channels) - 1), volume_spec(volume).shape
+    if any(n % (factor * 2 ** (len(recipe.unet_channels) - 1)) for n in shape):
+        raise HeadstartError(f"the grid {volume} cannot be halved as often as this recipe does",
+                             fix="Give a recipe with fewer levels, or another --volume.")
+    x, y, z = (n // factor for n in shape)
+    return recipe.latent_channels, x, y, z
+
+
+def read_fitted(folder: Path) -> Fitted:
+    """The description of a model that ``fit`` has finished."""
+    if not (folder / CONFIG).exists() or not (folder / WEIGHTS).exists():
+        raise HeadstartError("holds no finished diffusion model", path=folder,
+                             fix="Train one: headstart simulate --generator diffusion --fit STORE --out DIR; or give "
+                             "the folder of MONAI's bundle brain_image_synthesis_latent_diffusion_model.")
+    try:
+        return Fitted.model_validate(read_json(folder / CONFIG))
+    except ValidationError as error:
+        raise HeadstartError(f"does not describe a diffusion model ({error})", path=folder / CONFIG) from error
+
+
+def check_grid(folder: Path, volume: str, *, store: bool) -> None:
+    """HeadstartError unless the model draws scans for grid ``volume``; the bundle's need preparing first."""
+    if is_bundle(folder):
+        if store:
+            raise HeadstartError("draws whole 1 mm images, which have to be prepared first", path=folder,
+                                 fix="Leave --store out, then run `headstart prepare OUT --store STORE`.")
+    elif (own := read_fitted(folder).volume) != volume:
+        raise HeadstartError(f"draws scans at {own}, not {volume}", path=folder, fix=f"Give --volume {own}.")
+
+
+def identity(folder: Path) -> str:
+    """What tells one model from another: the latents' scale is part of it, and no two trainings share that."""
+    return "bundle" if is_bundle(folder) else digest_json(read_fitted(folder).model_dump())
+
+
+def trained_ages(folder: Path) -> tuple[float, float]:
+    """Youngest and oldest of the training set, years."""
+    age = CONDITIONS.index("age")
+    fitted: Any = UK_BIOBANK if is_bundle(folder) else read_fitted(folder).model_dump()
+    return float(fitted["low"][age]), float(fitted["high"][age])

@@ -1,0 +1,222 @@
+"""Training a latent diffusion model on a store: first the autoencoder, then the diffusion model in its latents.
+
+Every step is a function of (seed, phase, step) and the weights before it, so that a run that was killed and resumed
+ends in the same weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from headstart.brains.progress import progress_bar
+from headstart.brains.store import Store
+from headstart.brains.volumes import template
+from headstart.errors import HeadstartError
+from headstart.files import atomic_write, digest_json, one_writer, write_json
+from headstart.processes import stop_signals
+from headstart.simulation.diffusion import (
+    CONFIG,
+    OUTSIDE,
+    WEIGHTS,
+    Fitted,
+    Recipe,
+    latent_shape_of,
+    predict_noise,
+)
+from headstart.simulation.realism import DARK, ventricles_ml
+from headstart.simulation.regions import label_regions
+
+CHECKPOINT = "checkpoint.pt"
+FEWEST = 8  # scans
+PHASES = ("autoencoder", "diffusion")
+SCALED_BY = 16  # scans that the latents' scale is measured on
+OnStep = Callable[[str, int], None]
+
+
+def fit(store_path: str | Path, out: str | Path, recipe: Recipe | None = None, *, seed: int = 0, progress: bool = True,
+        on_step: OnStep = lambda phase, step: None) -> Path:
+    """Train on the scans of a store whose age and sex are known; stopped or killed, the same call goes on.
+
+    Args:
+        out: folder for the model.
+        recipe: sizes and steps; the small model's by default.
+        on_step: told of every finished step.
+
+    Raises:
+        HeadstartError: too few scans, a grid that does not suit the recipe, or ``out`` holds another training.
+        Stopped: a signal came; the same call goes on.
+    """
+    store, out, recipe = Store.open(store_path), Path(out), recipe or Recipe()
+    latent_shape_of(recipe, store.contract.volume)
+    indices, conditions = measured_conditions(store)
+    with one_writer(out), stop_signals():
+        if (out / CONFIG).exists() and (out / WEIGHTS).exists():
+            return out
+        training = _Training(store, indices, _describe(store, indices, conditions, recipe), conditions, seed)
+        training.restore(out)
+        for phase in PHASES[PHASES.index(training.phase):]:
+            training.run(phase, out, progress, on_step)
+        training.save(out)
+    return out
+
+
+def measured_conditions(store: Store) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of usable scans (n,) and their conditions (n, 4); volumes by intensity alone, true of the image."""
+    known = [i for i, stored in enumerate(store.scans) if stored.scan.age_years is not None and stored.scan.sex]
+    if len(known) < FEWEST:
+        raise HeadstartError(f"holds {len(known)} scans with age and sex, fewer than {FEWEST}", path=store.path,
+                             fix="Give a store of more scans.")
+    regions, ml, rows = label_regions(template(store.spec.name)), store.spec.spacing_mm**3 / 1000, []
+    for index in known:
+        volume, scan = store.volumes([index])[0, 0].numpy(), store.scans[index].scan
+        brain = float(np.clip(volume / DARK, 0, 1).sum()) * ml
+        rows.append((float(scan.sex == "M"), scan.age_years, ventricles_ml(volume, store.spec, regions), brain))
+    return np.array(known), np.array(rows, float)
+
+
+def _describe(store: Store, indices: np.ndarray, conditions: np.ndarray, recipe: Recipe) -> Fitted:
+    design = np.column_stack([np.ones(len(conditions)), conditions[:, 1], conditions[:, 0]])
+    weights = np.linalg.lstsq(design, conditions[:, 2:], rcond=None)[0]
+    spread = (conditions[:, 2:] - design @ weights).std(0)
+    low, high = conditions.min(0), conditions.max(0)
+    low[0], high[0] = 0.0, 1.0
+    return Fitted(recipe=recipe, volume=store.contract.volume, low=tuple(low.tolist()), high=tuple(high.tolist()),
+                  expected=tuple(map(tuple, weights.T.tolist())), residual_sd=tuple(spread.tolist()),
+                  trained_on=tuple(sorted({store.scans[i].scan.dataset for i in indices})))
+
+
+@dataclass
+class _Training:
+    store: Store
+    indices: np.ndarray
+    fitted: Fitted
+    conditions: np.ndarray
+    seed: int
+    phase: str = PHASES[0]
+    step: int = 0
+
+    def __post_init__(self) -> None:
+        with torch.random.fork_rng(devices=[]):  # initial weights are the seed's, and nobody else's draws change
+            torch.manual_seed(self.seed)
+            self.networks = dict(zip(PHASES, self.fitted.recipe.networks()))
+        self.optimiser = self._new_optimiser(self.phase)
+
+    def run(self, phase: str, out: Path, progress: bool, on_step: OnStep) -> None:
+        """Finish ``phase`` from where it stands."""
+        recipe = self.fitted.recipe
+        if phase != self.phase:
+            self.phase, self.step, self.optimiser = phase, 0, self._new_optimiser(phase)
+        if phase == "diffusion" and not self.step:
+            self.fitted = self.fitted.model_copy(update={"latent_scale": self._latent_scale()})
+        total = getattr(recipe, f"{phase}_steps")
+        with progress_bar(f"Training the {phase}", total - self.step, progress) as advance:
+            while self.step < total:
+                self._learn(phase)
+                self.step += 1
+                if self.step % recipe.checkpoint_every == 0 or self.step == total:
+                    self._checkpoint(out)
+                on_step(phase, self.step)
+                advance()
+
+    def _learn(self, phase: str) -> None:
+        for group in self.optimiser.param_groups:
+            group["lr"] = self._rate(phase)
+        loss = self._autoencoder_loss() if phase == "autoencoder" else self._diffusion_loss()
+        self.optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.networks[phase].parameters(), 1.0)
+        self.optimiser.step()
+
+    def _rate(self, phase: str) -> float:
+        """Cosine from the peak to a twentieth of it."""
+        done = self.step / getattr(self.fitted.recipe, f"{phase}_steps")
+        return self.fitted.recipe.learning_rate * (0.05 + 0.95 * 0.5 * (1 + float(np.cos(np.pi * done))))
+
+    def _autoencoder_loss(self) -> torch.Tensor:
+        """Mean absolute error and the latent's divergence from a normal distribution."""
+        network, recipe = self.networks["autoencoder"], self.fitted.recipe
+        volumes, _, generator = self._batch("autoencoder", recipe.autoencoder_batch)
+        mean, sd = network.encode(volumes)
+        latent = mean + sd * torch.randn(mean.shape, generator=generator)
+        divergence = 0.5 * (mean**2 + sd**2 - 2 * sd.log() - 1).sum() / len(volumes)
+        return functional.l1_loss(network.decode(latent), volumes) + recipe.kl_weight * divergence
+
+    def _diffusion_loss(self) -> torch.Tensor:
+        """Mean squared error of the noise that was added (Ho et al., arXiv 2006.11239)."""
+        from monai.networks.schedulers import DDPMScheduler
+
+        recipe = self.fitted.recipe
+        volumes, conditions, generator = self._batch("diffusion", recipe.diffusion_batch)
+        with torch.no_grad():
+            latent = self.networks["autoencoder"].encode(volumes)[0] * self.fitted.latent_scale
+        noise = torch.randn(latent.shape, generator=generator)
+        steps = torch.randint(recipe.timesteps, (len(latent),), generator=generator)
+        noisy = DDPMScheduler(**recipe.schedule()).add_noise(latent, noise, steps)
+        return functional.mse_loss(predict_noise(self.networks["diffusion"], noisy, steps, conditions), noise)
+
+    def _batch(self, phase: str, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Generator]:
+        """Volumes (n, 1, X, Y, Z), scaled conditions (n, 4), and the step's own randomness."""
+        rng = np.random.default_rng((self.seed, PHASES.index(phase), self.step))
+        rows = rng.integers(len(self.indices), size=size)
+        volumes = self._volumes(rows)
+        low, high = np.array(self.fitted.low), np.array(self.fitted.high)
+        scaled = (self.conditions[rows] - low) / np.maximum(high - low, 1e-6)
+        return volumes, torch.from_numpy(scaled).float(), torch.Generator().manual_seed(int(rng.integers(2**62)))
+
+    def _volumes(self, rows: np.ndarray) -> torch.Tensor:
+        volumes = self.store.volumes(self.indices[rows])
+        return torch.where(volumes == 0, OUTSIDE, volumes)
+
+    @torch.no_grad()
+    def _latent_scale(self) -> float:
+        rows = np.unique(np.linspace(0, len(self.indices) - 1, min(SCALED_BY, len(self.indices))).astype(int))
+        latents = [self.networks["autoencoder"].encode(self._volumes(rows[i:i + 1]))[0] for i in range(len(rows))]
+        return float(1 / torch.cat(latents).std())
+
+    def _new_optimiser(self, phase: str) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.networks[phase].parameters(), lr=self.fitted.recipe.learning_rate)
+
+    def _identity(self) -> str:
+        """Of this training: a checkpoint of another one is refused."""
+        described = self.fitted.model_dump(exclude={"latent_scale"})
+        return digest_json([described, self.seed, [self.store.scans[i].crc32 for i in self.indices]])
+
+    def _checkpoint(self, out: Path) -> None:
+        state: dict[str, Any] = {name: network.state_dict() for name, network in self.networks.items()}
+        state |= {"optimiser": self.optimiser.state_dict(), "phase": self.phase, "step": self.step,
+                  "latent_scale": self.fitted.latent_scale, "identity": self._identity()}
+        with atomic_write(out / CHECKPOINT, "wb") as file:
+            torch.save(state, file)
+
+    def restore(self, out: Path) -> None:
+        """Go on from the checkpoint in ``out``, if there is one."""
+        if not (out / CHECKPOINT).exists():
+            return
+        state = torch.load(out / CHECKPOINT, weights_only=True)
+        if state["identity"] != self._identity():
+            raise HeadstartError("holds another training", path=out, fix="Give another --out folder.")
+        self.phase, self.step = state["phase"], state["step"]
+        for name, network in self.networks.items():
+            network.load_state_dict(state[name])
+        self.optimiser = self._new_optimiser(self.phase)
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.fitted = self.fitted.model_copy(update={"latent_scale": state["latent_scale"]})
+
+    def save(self, out: Path) -> None:
+        """The finished model; the checkpoint is of no more use."""
+        from safetensors.torch import save
+
+        names = dict(zip(PHASES, ("autoencoder.", "unet.")))
+        state = {names[phase] + key: value.contiguous() for phase, network in self.networks.items()
+                 for key, value in network.state_dict().items()}
+        with atomic_write(out / WEIGHTS, "wb") as file:
+            file.write(save(state))
+        write_json(out / CONFIG, self.fitted.model_dump(mode="json"))
+        (out / CHECKPOINT).unlink(missing_ok=True)

@@ -1,0 +1,174 @@
+"""The learned generator at a tiny size: trained, killed and resumed, drawn from, and the published bundle's layout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from headstart.brains.bids import read_bids
+from headstart.brains.store import Store
+from headstart.errors import HeadstartError
+from headstart.simulation.cohort import write_cohort, write_store
+from headstart.simulation.diffusion import CONDITIONS, DiffusionGenerator, Recipe, predict_noise, read_fitted
+from headstart.simulation.diffusion_fit import CHECKPOINT, fit, measured_conditions
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = Recipe(channels=(8, 8), unet_channels=(8, 8), unet_attention=(False, True), head_channels=8, groups=4,
+              autoencoder_steps=3, autoencoder_batch=1, diffusion_steps=4, diffusion_batch=2, sampling_steps=2,
+              checkpoint_every=2)
+QUICK = {"progress": False, "generator": "diffusion", "volume": "4mm"}
+
+
+@pytest.fixture(scope="module")
+def model(toy_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fit(toy_store, tmp_path_factory.mktemp("model"), TINY, progress=False)
+
+
+def test_conditions_are_true_of_the_images(toy_store: Path):
+    indices, conditions = measured_conditions(Store.open(toy_store))
+    assert len(indices) == 32, "the scan without an age is left out"
+    assert conditions.shape == (32, len(CONDITIONS))
+    assert np.corrcoef(conditions[:, 1], conditions[:, 3])[0, 1] < -0.5, "grey matter darkens with age in this store"
+
+
+def test_a_killed_training_ends_in_the_same_weights(model: Path, toy_store: Path, tmp_path: Path):
+    def die(at: str, step: int):
+        def on_step(phase: str, done: int) -> None:
+            if (phase, done) == (at, step):
+                raise KeyboardInterrupt
+        return on_step
+
+    for at, step in (("autoencoder", 1), ("autoencoder", 3), ("diffusion", 3)):
+        with pytest.raises(KeyboardInterrupt):
+            fit(toy_store, tmp_path, TINY, progress=False, on_step=die(at, step))
+    assert (tmp_path / CHECKPOINT).exists()
+    fit(toy_store, tmp_path, TINY, progress=False)
+    for name in ("diffusion.safetensors", "diffusion.json"):
+        assert (tmp_path / name).read_bytes() == (model / name).read_bytes()
+    assert not (tmp_path / CHECKPOINT).exists()
+
+
+def test_another_training_is_not_gone_on_with(toy_store: Path, tmp_path: Path):
+    def die(phase: str, done: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(toy_store, tmp_path, TINY, progress=False, on_step=die)
+    with pytest.raises(HeadstartError, match="another training"):
+        fit(toy_store, tmp_path, TINY, seed=1, progress=False)
+
+
+def test_people_are_drawn_the_same_in_any_store(model: Path, tmp_path: Path):
+    few = Store.open(write_store(tmp_path / "few", n=2, seed=5, model=model, **QUICK))
+    more = Store.open(write_store(tmp_path / "more", n=3, seed=5, model=model, **QUICK))
+    assert np.array_equal(few.rows([0, 1]), more.rows([0, 1]))
+    assert not np.array_equal(more.rows([0]), more.rows([2]))
+    low, high = read_fitted(model).low, read_fitted(model).high
+    for stored in more.scans:
+        scan = stored.scan
+        assert scan.simulated
+        assert low[1] - 0.1 <= scan.age_years <= high[1] + 0.1
+        assert low[3] <= float(scan.columns["brain_volume"]) <= high[3] + 1e-3
+
+
+def test_it_writes_bids_as_well(model: Path, tmp_path: Path):
+    cohort = read_bids([write_cohort(tmp_path / "bids", n=2, seed=5, model=model, **QUICK)])
+    assert [set(scan.columns) for scan in cohort] == [{"ventricular_volume", "brain_volume"}] * 2
+    assert all(scan.simulated and scan.sex and scan.age_years for scan in cohort)
+
+
+def test_a_network_learns_to_listen_to_its_conditions():
+    """The noise that is predicted depends on each condition, by both ways in."""
+    torch.manual_seed(0)
+    unet = TINY.networks()[1]
+    for parameter in unet.parameters():  # MONAI starts its last layers at zero
+        torch.nn.init.normal_(parameter, std=0.1)
+    latent, step = torch.randn(1, 3, 4, 4, 4), torch.tensor([10])
+    plain = predict_noise(unet, latent, step, torch.zeros(1, 4))
+    assert all(not torch.allclose(plain, predict_noise(unet, latent, step, torch.eye(4)[i:i + 1])) for i in range(4))
+
+
+@pytest.mark.parametrize(("wrong", "problem"), [
+    ({"generator": "diffusion"}, "belong together"), ({"model": Path("nowhere"), "generator": "diffusion"}, "finished"),
+    ({"model": Path("nowhere")}, "belong together")])
+def test_bad_requests_are_refused(tmp_path: Path, wrong, problem):
+    with pytest.raises(HeadstartError, match=problem):
+        write_store(tmp_path / "out", n=2, volume="4mm", progress=False, **wrong)
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_grid_and_a_disease_are_refused(model: Path, tmp_path: Path):
+    with pytest.raises(HeadstartError, match="Give --volume 4mm"):
+        write_store(tmp_path, n=2, progress=False, generator="diffusion", model=model, volume="2mm")
+    with pytest.raises(HeadstartError, match="no diseases"):
+        write_store(tmp_path, n=2, model=model, cohort="ad", **QUICK)
+
+
+@pytest.mark.parametrize("name", ["diffusion-small.yaml", "diffusion-published.yaml"])
+def test_recipes_are_read(name: str, tmp_path: Path):
+    assert Recipe.read(ROOT / "configs" / name).channels
+    assert Recipe.read(ROOT / "configs" / "diffusion-small.yaml") == Recipe()
+    (tmp_path / "bad.yaml").write_text("chanels: [8]\n")
+    with pytest.raises(HeadstartError, match="not a recipe"):
+        Recipe.read(tmp_path / "bad.yaml")
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """The bundle's layout with networks that are small; expressions in its configuration must never run."""
+    autoencoder, unet = TINY.networks()
+    config = {
+        "imports": ["$import os"], "evil": "$open('ran', 'w')",
+        "autoencoder_def": {"_target_": "monai.networks.nets.AutoencoderKL", "spatial_dims": 3, "in_channels": 1,
+                            "out_channels": 1, "latent_channels": 3, "channels": [8, 8], "num_res_blocks": 1,
+                            "norm_num_groups": 4, "attention_levels": [False, False],
+                            "with_encoder_nonlocal_attn": False, "with_decoder_nonlocal_attn": False},
+        "diffusion_def": {"_target_": "monai.networks.nets.DiffusionModelUNet", "spatial_dims": 3, "in_channels": 7,
+                          "out_channels": 3, "channels": [8, 8], "num_res_blocks": 1, "attention_levels": [False, True],
+                          "norm_num_groups": 4, "resblock_updown": True, "num_head_channels": [0, 8],
+                          "with_conditioning": True, "transformer_num_layers": 1, "cross_attention_dim": 4},
+        "scheduler": {"_target_": "monai.networks.schedulers.DDIMScheduler", "_requires_": ["@load_diffusion"],
+                      "beta_start": 0.0015, "beta_end": 0.0205, "num_train_timesteps": 1000,
+                      "schedule": "scaled_linear_beta", "clip_sample": False}}
+    folder = tmp_path / "bundle"
+    (folder / "configs").mkdir(parents=True)
+    (folder / "models").mkdir()
+    (folder / "configs" / "inference.json").write_text(json.dumps(config))
+    torch.save(autoencoder.state_dict(), folder / "models" / "autoencoder.pt")
+    torch.save(unet.state_dict(), folder / "models" / "model.pt")
+    return folder
+
+
+def test_the_published_bundle_loads_by_its_own_configuration(bundle: Path, tmp_path: Path, monkeypatch):
+    from headstart.simulation import diffusion
+    from headstart.simulation.base import draw_subject
+
+    model = diffusion._model(bundle)
+    monkeypatch.chdir(tmp_path)
+    assert model.latent_shape == (3, 20, 28, 20)
+    assert model.fitted.recipe.timesteps == 1000
+    subject = draw_subject(0, 0, ages=diffusion.trained_ages(bundle))
+    conditions = model.fitted.conditions(subject)
+    assert 44 <= conditions["age"] <= 82
+    assert bool(((model.fitted.scaled(conditions) >= 0) & (model.fitted.scaled(conditions) <= 1)).all())
+    assert np.isfinite(model.decode(torch.randn(1, 3, 4, 4, 4)).numpy()).all()
+    assert DiffusionGenerator(bundle).affine()[0, 0] == -1
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(HeadstartError, match="headstart prepare"):
+        write_store(tmp_path / "store", n=1, model=bundle, **QUICK)
+
+
+def test_a_bundle_of_something_else_is_refused(bundle: Path):
+    from headstart.simulation.diffusion_bundle import load_bundle
+
+    (bundle / "models" / "model.pt").write_bytes(b"not weights")
+    with pytest.raises(HeadstartError, match="does not fit"):
+        load_bundle(bundle)
+    (bundle / "configs" / "inference.json").write_text('{"autoencoder_def": {}}')
+    with pytest.raises(HeadstartError, match="not the bundle's configuration"):
+        load_bundle(bundle)
