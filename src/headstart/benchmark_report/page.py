@@ -16,7 +16,7 @@ from headstart.benchmark import read
 from headstart.benchmark_report import csv_files, figures, tables, words
 from headstart.benchmark_report.claims import Finding, findings
 from headstart.benchmark_report.collect import DOMAINS, Key, Study, domain_of
-from headstart.benchmark_report.comparisons import Comparison, compare_all, task_gains
+from headstart.benchmark_report.comparisons import Comparison, TaskGain, compare_all, task_gains
 from headstart.benchmark_report.curves import Curve, Saved, curves, scans_saved
 from headstart.benchmark_report.groups import GroupGain, gaps, group_gains, trust
 from headstart.benchmark_report.tables import Table
@@ -75,7 +75,7 @@ def _render(study: Study, compared: Sequence[Comparison], claims: Sequence[Findi
     return template_environment(TEMPLATES).get_template("benchmark.html.j2").render(
         study=study, plan=study.benchmark.plan, words=words, tables=tables, domains=_domains(study),
         summary=words.summary(study, compared, claims), warnings=words.warnings(study, compared),
-        task_gains=task_gains(study), claims=tables.claims_table(claims), gains=tables.gains_table(study, compared),
+        task_gains=_tiles(study), claims=tables.claims_table(claims), gains=tables.gains_table(study, compared),
         scores=tables.scores_table(study), saved=tables.saved_table(saved), gaps=tables.gaps_table(study, gaps(study)),
         groups=tables.groups_table(groups, study), trust=_trust_tables(study), forests=_forests(study, compared),
         few_shot=list(_few_shot(study, drawn)), heat_map=figures.heat_map(study, compared, "Relative gains"),
@@ -88,6 +88,11 @@ def _domains(study: Study) -> list[tuple[str, str]]:
     """(key, title) of what the starts of this benchmark were trained on, in the order of ``DOMAINS``."""
     present = {domain_of(upstream) for upstream in study.benchmark.plan.upstreams}
     return [(key, title) for key, title in DOMAINS.items() if key in present]
+
+
+def _tiles(study: Study) -> list[tuple[str, list[TaskGain]]]:
+    """(task, its mean gains inside and outside), in the order of the plan."""
+    return [(task, list(found)) for task, found in groupby(task_gains(study), key=lambda one: one.task)]
 
 
 def _trust_tables(study: Study) -> list[Table]:

@@ -11,6 +11,7 @@ from headstart.benchmark_report.comparisons import Comparison, gain_unit
 from headstart.benchmark_report.curves import Saved
 from headstart.benchmark_report.groups import Gap, GroupGain, Trust
 from headstart.evaluation.few_shot import Worth
+from headstart.evaluation.gains import Gain
 from headstart.evaluation.metrics import METRICS, Metric
 from headstart.evaluation.predictions import PARTITIONS
 from headstart.evaluation.statistics import Estimate
@@ -85,9 +86,12 @@ def score_cell(estimate: Estimate, metric: Metric) -> Cell:
     return Cell(number(estimate.value, metric), interval(estimate, metric) or estimate.reason, value)
 
 
-def p_cell(p: float | None) -> Cell:
-    shown = DASH if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
-    return Cell(shown, value="" if p is None else p, style="quiet")
+def p_text(p: float | None) -> str:
+    return DASH if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def p_cell(p: float | None, small: str = "") -> Cell:
+    return Cell(p_text(p), small, "" if p is None else p, "quiet")
 
 
 def verdict_cell(verdict: str) -> Cell:
@@ -100,7 +104,7 @@ def cohort(simulated: bool) -> str:
 
 def start_cell(key: Key, overlaps: Sequence[str] = ()) -> Cell:
     """The start; a dagger where it may have seen the people that it is tested on."""
-    return Cell(key.upstream + (" †" if overlaps else ""), "; ".join(overlaps), style="text")
+    return text(key.upstream + (" †" if overlaps else ""))
 
 
 def size_cell(study: Study, key: Key) -> Cell:
@@ -113,16 +117,22 @@ def size_cell(study: Study, key: Key) -> Cell:
 
 def claims_table(findings: Sequence[Finding]) -> Table:
     """One row a claim and kind of cohort."""
-    rows = tuple((text(one.claim.text, "claim"), text(one.claim.figure), text(cohort(one.simulated)), _ours(one),
+    rows = tuple((text(one.claim.text, "claim"), _figure(one.claim.figure), text(cohort(one.simulated)), _ours(one),
                   Cell(signed(one.percent.value) + (" %" if one.percent.value is not None else ""),
                        signed_interval(one.percent) if one.percent.value is not None else "",
                        one.percent.value if one.percent.value is not None else ""),
                   p_cell(one.p_holm), Cell(str(one.gain.n or DASH), value=one.gain.n), _judged(one))
                  for one in findings)
-    return Table("claims", "The paper’s claims, one by one", "mean over all starts that a claim may be about; p "
+    return Table("claims", "One by one", "mean over all starts that a claim may be about; p "
                  "adjusted over the claims on one kind of cohort (Holm)",
                  ("Claim", "The paper", "Cohort", "Ours, 95 % interval", "Relative to scratch", "p, adjusted", "n",
                   "It …"), rows)
+
+
+def _figure(printed: str) -> Cell:
+    """The figure of arXiv; that of SPIE, where it differs, under it."""
+    first, _, other = printed.removesuffix(")").partition(" (")
+    return Cell(first, other, style="text")
 
 
 def _ours(one: Finding) -> Cell:
@@ -143,14 +153,19 @@ def gains_table(study: Study, comparisons: Sequence[Comparison]) -> Table:
     rows = tuple((text(one.key.task), text(one.key.backbone), start_cell(one.key, one.overlaps),
                   size_cell(study, one.key), text(one.partition), score_cell(one.scratch, one.metric),
                   score_cell(one.start, one.metric), gain_cell(one.gain.absolute, gain_unit(one.metric, one.unit)),
-                  gain_cell(one.gain.relative, "%"), p_cell(one.gain.p), p_cell(one.p_holm), p_cell(one.gain.p_delong),
+                  gain_cell(one.gain.relative, "%"), p_cell(one.p_holm, _unadjusted(one.gain)),
                   Cell(str(one.gain.absolute.n), f"{one.gain.seeds} seeds", one.gain.absolute.n),
                   verdict_cell(one.verdict)) for one in comparisons)
     return Table("gains", "Every comparison with scratch", "same backbone, same training people, same test people, "
-                 "same seeds; a positive gain favours the start; p adjusted within a training size (Holm); DeLong’s p "
-                 "is shown, and does not decide",
+                 "same seeds; a positive gain favours the start; p adjusted within a training size (Holm), unadjusted "
+                 "under it; DeLong’s p is shown, and does not decide",
                  ("Task", "Backbone", "Start", "Trained on", "Tested", "Scratch", "Start’s score", "Gain",
-                  "Relative gain", "p", "p, adjusted", "p, DeLong", "n", "Start is"), rows, (0, 1, 2, 3, 4, 13))
+                  "Relative gain", "p, adjusted", "n", "Start is"), rows, (0, 1, 2, 3, 4, 11))
+
+
+def _unadjusted(gain: Gain) -> str:
+    delong = "" if gain.p_delong is None else f", DeLong {p_text(gain.p_delong)}"
+    return f"{p_text(gain.p)}{delong}"
 
 
 def scores_table(study: Study) -> Table:

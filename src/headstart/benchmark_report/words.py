@@ -21,6 +21,12 @@ def task_title(task: str) -> str:
     return TASKS.get(task, task)
 
 
+def task_words(task: str) -> str:
+    """A task within a sentence: names of diseases keep their capital."""
+    title = task_title(task)
+    return title if "’s disease" in title else title[0].lower() + title[1:]
+
+
 def cohorts(study: Study) -> str:
     """``Simulated``, ``Real``, or both."""
     kinds = {task.simulated for task in study.tasks}
@@ -35,7 +41,7 @@ def summary(study: Study, comparisons: Sequence[Comparison], findings: Sequence[
 def _asked(study: Study) -> str:
     plan = study.benchmark.plan
     starts = [row for row in plan.rows if is_head_start(row.upstream)]
-    tasks = listed([task_title(task.name) for task in study.tasks])
+    tasks = listed([task_words(task.name) for task in study.tasks])
     sizes = sorted({study.n_train(key) for key in study.keys})
     span = f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else f"{sizes[0]}" if sizes else "no"
     return (f"Does a model that has learned from something else first make better use of a few labelled brain scans? "
@@ -63,7 +69,7 @@ def _answer(main: Sequence[Comparison], simulated: bool) -> str:
     unit = gain_unit(clearest.metric, clearest.unit)
     digits = gain_digits(unit)
     return (f"{said} The surest gain is that of {clearest.key.upstream} in {clearest.key.backbone} for "
-            f"{task_title(clearest.key.task)} {clearest.partition} the training sites: "
+            f"{task_words(clearest.key.task)} {clearest.partition} the training sites: "
             f"{signed(clearest.gain.absolute.value, digits)} {unit} (95 % interval "
             f"{signed_interval(clearest.gain.absolute, digits)}, n = {clearest.gain.absolute.n}).")
 
@@ -82,8 +88,9 @@ def _claims(findings: Sequence[Finding]) -> Iterator[str]:
     for simulated in sorted({one.simulated for one in findings}):
         counts = Counter(one.verdict for one in findings if one.simulated == simulated and not one.claim.ours)
         where = "on simulated brains" if simulated else "on real scans"
-        yield (f"Of the {sum(counts.values())} claims of the paper’s abstract, {where}: {counts['holds']} hold, "
-               f"{counts['does not hold']} do not, {counts['cannot be told']} cannot be told from this benchmark.")
+        yield (f"The {sum(counts.values())} claims of the paper’s abstract, {where}: {counts['holds']} of them hold, "
+               f"{counts['does not hold']} of them do not, and {counts['cannot be told']} cannot be told from this "
+               "benchmark.")
 
 
 def _meaning(study: Study) -> Iterator[str]:
@@ -104,9 +111,10 @@ def warnings(study: Study, comparisons: Sequence[Comparison]) -> list[str]:
                   if one.gain.absolute.n < SMALL})
     said += [f"{task_title(task)} {partition}: only {n} people were tested; small differences cannot be told."
              for task, partition, n in few]
-    if any(one.overlaps for one in comparisons):
+    seen = dict.fromkeys((one.key.upstream, words) for one in comparisons for words in one.overlaps)
+    if seen:
         said.append("† marks a start that has, or may have, been trained on the people it is tested on here. Its gain "
-                    "may be memory.")
+                    f"may be memory. {'; '.join(f'{upstream}: {words}' for upstream, words in seen)}.")
     return [*said, *benchmark.plan.notes]
 
 
@@ -118,7 +126,7 @@ def methods(study: Study) -> list[str]:
         plan.mode, f"at most {training.epochs} epochs, ended by validation loss (patience {training.patience}), the "
         f"learning rate chosen on validation people among {', '.join(f'{rate:g}' for rate in training.learning_rates)}")
     return [
-        f"Networks on a {plan.volume} grid learned {listed([task_title(task.name) for task in study.tasks])} from "
+        f"Networks on a {plan.volume} grid learned {listed([task_words(task.name) for task in study.tasks])} from "
         f"T1-weighted scans ({cohorts(study).lower()}). Training: {learned}. Scratch was treated as every other start. "
         f"One in {plan.test_parts} people of the training sites was kept as the inside test; whole sites were kept as "
         "the outside test. These people are the same for every row, training size and seed; a seed draws the training "

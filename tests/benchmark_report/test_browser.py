@@ -1,0 +1,94 @@
+"""The benchmark's report in a real browser, opened from disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(report: Path, browser: Browser) -> Iterator[Page]:
+    """A page that fails the test if it asked the network for anything, or complained."""
+    context = browser.new_context(color_scheme="light", viewport={"width": 1160, "height": 900})
+    page, asked, complaints = context.new_page(), [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
+    page.goto(report.as_uri())
+    yield page
+    context.close()
+    assert [url for url in asked if not url.startswith(("file://", "data:"))] == []
+    assert complaints == []
+
+
+def test_every_part_is_drawn(opened: Page) -> None:
+    for part in ("paper", "forest", "few-shot", "matrix", "elsewhere", "outputs", "made", "methods", "data"):
+        assert opened.locator(f"section#{part} h2").is_visible()
+    assert opened.locator("#forest figure svg [class~=mark]").count() == 3 * 2 * 4 * 2
+    assert opened.locator("#matrix svg .heat").count() == 3 * 2 * 2 * 4 * 2
+
+
+def test_columns_sort_by_mouse_and_keyboard(opened: Page) -> None:
+    head = opened.locator("#gains thead button", has_text="Relative gain")
+    head.click()
+    values = opened.locator("#gains tbody td:nth-child(9)").evaluate_all(
+        "cells => cells.map(cell => Number(cell.dataset.value))")
+    assert values == sorted(values)
+    head.focus()
+    opened.keyboard.press("Enter")
+    assert opened.locator("#gains th[aria-sort=descending]").count() == 1
+    first = opened.locator("#gains tbody tr td:nth-child(9)").first.evaluate("cell => Number(cell.dataset.value)")
+    assert first == values[-1]
+
+
+def test_rows_are_filtered_by_choice_and_by_words(opened: Page) -> None:
+    form = opened.locator("form[data-table=gains]")
+    every = opened.locator("#gains tbody tr").count()
+    form.locator("select").first.select_option("brain-age")
+    shown = opened.locator("#gains tbody tr:visible")
+    assert shown.count() == every / 3
+    assert set(shown.locator("td:first-child").all_inner_texts()) == {"brain-age"}
+    form.locator("input").fill("control outside")
+    assert shown.count() == 2 * 2
+    assert form.locator("output").inner_text() == f"4 of {every} rows"
+
+
+def test_the_outputs_of_another_row_are_shown(opened: Page) -> None:
+    box = opened.locator("[data-panels]").first
+    assert box.locator("[data-panel]:visible").count() == 1
+    box.locator("select").select_option(label="cnn-small from synthetic-mri")
+    assert box.locator("[data-panel]:visible").get_attribute("data-panel") == box.locator("select").input_value()
+
+
+def test_the_theme_the_phone_and_paper(opened: Page) -> None:
+    def paper() -> str:
+        return opened.evaluate("getComputedStyle(document.body).backgroundColor")
+
+    light = paper()
+    opened.locator("#theme").click()
+    assert paper() != light
+    opened.set_viewport_size({"width": 390, "height": 800})
+    assert opened.evaluate("document.documentElement.scrollWidth") <= 390
+    opened.emulate_media(media="print")
+    assert not opened.locator("form.filters").first.is_visible()
+
+
+def test_tables_download(opened: Page, report: Path, tmp_path: Path) -> None:
+    with opened.expect_download() as download:
+        opened.locator("a[download='claims.csv']").click()
+    download.value.save_as(tmp_path / "claims.csv")
+    assert (tmp_path / "claims.csv").read_text() == (report.parent / "claims.csv").read_text()
