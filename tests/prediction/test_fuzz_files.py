@@ -1,0 +1,167 @@
+"""Damaged and hostile files through predict and weights import: an answer or a message, no crash, no file elsewhere.
+
+The short form runs a few files of every kind; `make test-long` runs 360.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from headstart.backbones import build_backbone
+from headstart.brains.bids import read_bids
+from headstart.brains.volumes import volume_spec
+from headstart.errors import HeadstartError
+from headstart.prediction import open_model
+from headstart.prediction.outputs import Place, predict_into
+from headstart.tasks import DECLARED
+from headstart.upstreams import load_into
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tiny_model import familiar, scan_path, write_model, write_scans
+
+FILES = 60 if os.environ.get("HEADSTART_LONG") == "1" else 4  # of each of six kinds
+SECONDS = 60.0  # of processor time, for one file
+MEMORY = 2 * 2**30
+
+Change = Callable[[bytearray, np.random.Generator], bytearray]
+
+
+def flipped(content: bytearray, rng: np.random.Generator) -> bytearray:
+    for place in rng.integers(0, len(content), rng.integers(1, 20)):
+        content[place] = rng.integers(256)
+    return content
+
+
+def header_changed(content: bytearray, rng: np.random.Generator) -> bytearray:
+    for place in rng.integers(0, min(352, len(content)), rng.integers(1, 6)):
+        content[place] = rng.choice([0, 1, 127, 128, 255])
+    return content
+
+
+def cut(content: bytearray, rng: np.random.Generator) -> bytearray:
+    return content[: rng.integers(len(content))]
+
+
+def repeated(content: bytearray, rng: np.random.Generator) -> bytearray:
+    start, stop = np.sort(rng.integers(0, len(content), 2))
+    return content[:stop] + content[start:]
+
+
+def blanked(content: bytearray, rng: np.random.Generator) -> bytearray:
+    start, stop = np.sort(rng.integers(0, len(content), 2))
+    content[start:stop] = bytes([rng.choice([0, 255, ord('"'), ord("9")])]) * (stop - start)
+    return content
+
+
+CHANGES: tuple[Change, ...] = (flipped, header_changed, cut, repeated, blanked)
+
+
+def mutated(content: bytes, seed: int) -> bytes:
+    """One to three changes, the same ones every time."""
+    rng, out = np.random.default_rng(seed), bytearray(content)
+    for _ in range(rng.integers(1, 4)):
+        out = CHANGES[rng.integers(len(CHANGES))](out, rng) or bytearray(b"\0")
+    return bytes(out)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def limited_memory():
+    """No file may take more than 2 GB on top of what the libraries hold."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A good scan (as .nii), a good model with features, and checkpoints, in one folder."""
+    folder = tmp_path_factory.mktemp("fuzz")
+    write_model(folder / "model", DECLARED["brain-age"], 1, familiar())
+    write_scans(folder / "bids", 1)
+    (folder / "bids" / "participants.tsv").write_text("participant_id\tage\tsex\nsub-00\t31\tF\n")
+    network = build_backbone("cnn-small", volume_spec("4mm"))
+    torch.save({"state_dict": network.state_dict()}, folder / "weights.pt")
+    return folder
+
+
+def survives(folder: Path, work: Callable[[], object], out: Path | None = None) -> None:
+    """``work`` ends in time with a value or a message, and writes nowhere but in ``out``."""
+    before, start = tree(folder, out), time.process_time()
+    said = message(work)
+    assert said is None or (said.strip() and "Traceback" not in said)
+    assert time.process_time() - start < SECONDS
+    assert tree(folder, out) == before
+
+
+def message(work: Callable[[], object]) -> str | None:
+    """What it says where it refuses; anything else that is raised fails the test."""
+    try:
+        work()
+    except HeadstartError as error:
+        return str(error)
+    return None
+
+
+def tree(folder: Path, out: Path | None) -> set[tuple[str, int]]:
+    return {(str(path), path.stat().st_size) for path in folder.rglob("*")
+            if path.is_file() and (out is None or out not in path.parents)}
+
+
+def each(content: bytes, first_seed: int):
+    """The mutated forms of a file."""
+    return (mutated(content, first_seed + i) for i in range(FILES))
+
+
+@pytest.mark.timeout(3600)
+def test_scans(ground: Path) -> None:
+    model, good = open_model(ground / "model"), scan_path(ground / "bids", "sub-00").read_bytes()
+    out, scan = ground / "out", ground / "scan.nii.gz"
+    for content in each(good, 1000):
+        scan.write_bytes(content)
+        survives(ground, lambda: predict_into(Place(out, out, "scan", "age"), model, scan, {}, "gradient"), out)
+
+
+@pytest.mark.parametrize(("name", "seed"), [
+    ("config.json", 2000), ("model.safetensors", 3000), ("features.safetensors", 4000)])
+def test_model_folders(ground: Path, name: str, seed: int) -> None:
+    path = ground / "model" / name
+    good = path.read_bytes()
+    try:
+        for content in each(good, seed):
+            path.write_bytes(content)
+            survives(ground, lambda: open_model(ground / "model"))
+    finally:
+        path.write_bytes(good)
+
+
+def test_tables(ground: Path) -> None:
+    path = ground / "bids" / "participants.tsv"
+    good = path.read_bytes()
+    for content in each(good, 5000):
+        path.write_bytes(content)
+        survives(ground, lambda: read_bids([ground / "bids"]))
+    path.write_bytes(good)
+
+
+def test_checkpoints(ground: Path) -> None:
+    spec, good = volume_spec("4mm"), (ground / "weights.pt").read_bytes()
+    path = ground / "hurt.pt"
+    for content in each(good, 6000):
+        path.write_bytes(content)
+        survives(ground, lambda: load_into(path, build_backbone("cnn-small", spec), "cnn-small", spec))
+
+
+def test_the_damage_is_real(ground: Path) -> None:
+    good = (ground / "model" / "model.safetensors").read_bytes()
+    assert len({mutated(good, seed) for seed in range(50)} - {good}) == 50
