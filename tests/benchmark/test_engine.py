@@ -131,7 +131,7 @@ def test_kills_at_any_time_lose_nothing_and_do_nothing_twice(tmp_path: Path, sta
         run_cell(quiet, plan, cell)
     rng, first_written = random.Random(0), dict[Path, int]()
     command = [*HEADSTART, "benchmark", "--config", str(config), "--out", str(out), "--workers", "2"]
-    for round_ in range(20 if long else 3):
+    for round_ in range(20 if long else 2):
         _run_and_kill(command, starts, rng, whole=round_ % 2 == 1)
         _check_written_once(out, first_written)
     done = subprocess.run(command, env=environment(starts), capture_output=True, text=True, check=False)
