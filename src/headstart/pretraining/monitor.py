@@ -72,12 +72,12 @@ def probe(features: np.ndarray, brains: Pool) -> dict[str, float]:
     """Scores of linear probes that are fitted on the first half of the brains and read on the second."""
     scaled = (features - features.mean(0)) / np.maximum(features.std(0), 0.1 * features.std())
     kernel = (scaled @ scaled.T).astype(np.float64)
-    half = len(features) // 2
-    train, test = np.arange(half), np.arange(half, len(features))
     found = {}
     for label, truth in zip(brains.labels, brains.targets.T, strict=True):
+        known = np.flatnonzero(np.isfinite(truth))
+        train, test = np.split(known, [len(known) // 2])
         if label.name == "sex":
-            said = fit_classes(kernel, truth.astype(int), train, test, train, 2).argmax(1)
+            said = fit_classes(kernel, np.nan_to_num(truth).astype(int), train, test, train, 2).argmax(1)
             found["sex"] = round(float((said == truth[test]).mean()), 4)
         elif label.name in PROBED:
             said = fit_number(kernel, truth, train, test, train)

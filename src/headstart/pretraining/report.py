@@ -66,9 +66,11 @@ def title(state: Mapping[str, Any]) -> str:
 
 
 def source_of(state: Mapping[str, Any]) -> str:
-    """The source by what was really seen; while it is under way, by what was asked for."""
-    simulated = state["model"].get("simulated", state["config"]["data"] is None)
-    return named(state["config"], simulated=simulated)
+    """The source by what was really seen; while a run on given data is under way, by what was asked for."""
+    config, model = state["config"], state["model"]
+    if not model and config["data"] is not None:
+        return config["source"]
+    return named(config, simulated=model.get("simulated", True))
 
 
 def summary(state: Mapping[str, Any]) -> list[str]:
