@@ -37,7 +37,9 @@ class _Examples:
 
     def volumes(self, indices: np.ndarray) -> torch.Tensor:
         rows = self.rows[indices]
-        return self.source.volumes(rows) if isinstance(self.source, Store) else self.source[rows].float()
+        if isinstance(self.source, Store):
+            return self.source.volumes(rows)
+        return self.source[torch.from_numpy(rows)].float()
 
 
 class _BrainEstimator(BaseEstimator):

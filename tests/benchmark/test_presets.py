@@ -44,6 +44,12 @@ def test_a_preset_is_planned_without_data(name: str) -> None:
         ROOT / "src" / "headstart" / "benchmark" / "presets" / f"{name}.yaml")
 
 
+def test_the_test_on_real_scans_is_a_plan_that_loads() -> None:
+    config = load_config(ROOT / "configs" / "real-transfer.yaml")
+    assert [entry.task for entry in config.tasks] == ["brain-age", "brain-age", "sex", "sex"]
+    assert config.seeds == 5
+
+
 @pytest.mark.parametrize("name", presets())
 def test_every_backbone_has_its_own_scratch_and_fits_its_starts(name: str) -> None:
     rows = load_config(name).rows

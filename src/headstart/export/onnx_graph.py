@@ -39,15 +39,29 @@ class Answering(nn.Module):
 
 
 def write_onnx(model: BrainModel, config: ModelConfig, out: Path) -> Path:
-    """Write the graph, for any number of scans at once, with contract and task in its metadata.
+    """Write the graph, with contract and task in its metadata.
+
+    It takes any number of scans at once; of a network that torch can only export for a fixed number, one.
 
     Raises:
         HeadstartError: a package is missing, torch cannot export this network, or the graph disagrees with torch.
     """
-    content = _checked(_graph(Answering(model, config).eval(), _sample(config, 2), config), model, config)
+    content, network = b"", Answering(model, config).eval()
+    for count in (2, 1):
+        content = _graph(network, _sample(config, count), config)
+        if count == 1 or _any_number(content):
+            break
     with atomic_write(out, "wb") as file:
-        file.write(content)
+        file.write(_checked(content, model, config))
     return out
+
+
+def _any_number(content: bytes) -> bool:
+    """Whether the graph's first input dimension is a name, not a number."""
+    import onnx
+
+    (volumes,) = onnx.load_model_from_string(content).graph.input
+    return bool(volumes.type.tensor_type.shape.dim[0].dim_param)
 
 
 def _graph(network: nn.Module, sample: Tensor, config: ModelConfig) -> bytes:
@@ -61,7 +75,7 @@ def _graph(network: nn.Module, sample: Tensor, config: ModelConfig) -> bytes:
         with _quiet():
             program = torch.onnx.export(
                 network, (sample,), dynamo=True, input_names=[INPUT], output_names=[OUTPUT], verbose=False,
-                dynamic_shapes={"volumes": {0: torch.export.Dim("scans", min=1)}})
+                dynamic_shapes={"volumes": {0: torch.export.Dim("scans", min=1)}} if len(sample) > 1 else None)
             assert program is not None
             proto = program.model_proto
     except Exception as error:  # torch raises many kinds, and each of them means this
@@ -94,7 +108,7 @@ def _checked(content: bytes, model: BrainModel, config: ModelConfig) -> bytes:
     except ImportError as error:
         raise HeadstartError("the graph cannot be checked without onnxruntime",
                              fix="Run `pip install headstart[export]`.") from error
-    sample = _sample(config, 3)
+    sample = _sample(config, 3 if _any_number(content) else 1)
     with torch.inference_mode():
         expected = Answering(model, config).eval()(sample).numpy()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
