@@ -42,9 +42,12 @@ def test_what_is_shipped_has_seen_no_person_and_fits_in_the_package() -> None:
 
 def test_the_finished_model_answers_in_years() -> None:
     model, config = load_model(starts_folder() / "brain-age-synthetic" / "cnn-small-4mm")
-    assert config.task is not None and config.task.name == "brain-age" and config.simulated
+    assert config.task is not None
+    assert config.task.name == "brain-age"
+    assert config.simulated
     years = model(torch.rand(2, 1, *config.contract.spec.shape))
-    assert years.shape == (2, 1) and bool(((years > -50) & (years < 200)).all())
+    assert years.shape == (2, 1)
+    assert bool(((years > -50) & (years < 200)).all())
 
 
 def test_the_synthetic_start_is_the_default_where_it_is_shipped() -> None:
