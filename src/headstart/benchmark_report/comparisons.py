@@ -78,8 +78,8 @@ def _compare(study: Study, key: Key, partition: str) -> Comparison | None:
     if pair is None:
         return None
     task, metric = study.task(key), study.metric(key.task)
-    scores = (study.score(table, partition, metric) for table in (pair.start, pair.other))
-    return Comparison(key, partition, metric, task.unit, task.simulated, study.n_train(key), *scores,
+    start, scratch = (study.score(table, partition, metric) for table in (pair.start, pair.other))
+    return Comparison(key, partition, metric, task.unit, task.simulated, study.n_train(key), start, scratch,
                       gain(study.bootstraps[partition], pair, metric), None, study.overlaps(key))
 
 

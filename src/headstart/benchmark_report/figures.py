@@ -131,8 +131,8 @@ def _size_axis(across: Scale, sizes: Sequence[int], bottom: float) -> Markup:
 def _band(curve: Curve, across: Scale, up: Scale) -> Markup:
     known = [(across(float(np.log(point.n_train))), point.score) for point in curve.points
              if point.score.low is not None]
-    corners = [(x, up.clipped(score.low)) for x, score in known]
-    corners += [(x, up.clipped(score.high)) for x, score in reversed(known)]
+    corners = [(x, up.clipped(score.low or 0.0)) for x, score in known]
+    corners += [(x, up.clipped(score.high or 0.0)) for x, score in reversed(known)]
     points = " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
     return element("polygon", points=points, class_=f"shade d-{domain_of(curve.upstream)}")
 

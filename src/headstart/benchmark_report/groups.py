@@ -11,7 +11,7 @@ from headstart.benchmark.plan import SCRATCH, PlannedTask
 from headstart.benchmark.shared import ensure_store, store_ready
 from headstart.benchmark_report.collect import Key, Study
 from headstart.benchmark_report.comparisons import pair_of
-from headstart.brains.cohort import Scan
+from headstart.brains.cohort import Scan, ScanKey
 from headstart.brains.store import Store
 from headstart.errors import HeadstartError
 from headstart.evaluation.bias import BiasCorrected, correct_bias
@@ -21,7 +21,7 @@ from headstart.evaluation.metrics import METRICS
 from headstart.evaluation.predictions import PARTITIONS, Predictions
 from headstart.evaluation.statistics import Estimate
 
-Scans = dict[tuple[str, str, str], Scan]
+Scans = dict[ScanKey, Scan]
 
 
 # --- inside minus outside
@@ -87,7 +87,7 @@ def scans_of(study: Study, task: PlannedTask) -> Scans:
         store = Store.open(ensure_store(benchmark.folder, benchmark.plan, task, jobs=1))
     except HeadstartError:
         return {}
-    return {tuple(stored.scan.key): stored.scan for stored in store.scans}
+    return {stored.scan.key: stored.scan for stored in store.scans}
 
 
 def group_gains(study: Study) -> list[GroupGain]:
@@ -120,7 +120,7 @@ def _one_group(study: Study, key: Key, partition: str, pair: Pair) -> tuple[Esti
 
 def _groupings(table: Predictions, task: PlannedTask, scans: Scans) -> Iterator[tuple[str, np.ndarray]]:
     """(name, group of each row); a grouping that everyone shares, or the target itself, is none."""
-    people = [scans.get(tuple(key)) for key in table.keys]
+    people = [scans.get(key) for key in table.keys]
     sexes = [scan.sex if scan and task.column != "sex" else None for scan in people]
     bands = [age_band(scan.age_years) if scan else None for scan in people]
     for name, column in (("site", table.site), ("sex", sexes), ("age", bands)):

@@ -58,7 +58,8 @@ def worth(bootstrap: Bootstrap, scratch: Sequence[Sampled], sizes: Sequence[floa
     ends = np.array([needed[0], *np.quantile(needed[1:], [tail, 1 - tail], method="nearest")])
     known = np.clip(ends, sizes[0], sizes[-1])
     below, beyond = (tuple(map(bool, outside)) for outside in (ends < sizes[0], ends > sizes[-1]))
-    return Worth(float(scans), *map(float, known), below, beyond)  # type: ignore[arg-type]
+    value, low, high = map(float, known)
+    return Worth(float(scans), value, low, high, below, beyond)  # type: ignore[arg-type]
 
 
 def monotone(curve: np.ndarray) -> np.ndarray:

@@ -113,9 +113,9 @@ def _checked(content: bytes, model: BrainModel, config: ModelConfig) -> bytes:
         expected = Answering(model, config).eval()(sample).numpy()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     (found,) = session.run([OUTPUT], {INPUT: sample.numpy()})
-    error = float(np.abs(found - expected).max())
-    if not error <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
-        raise HeadstartError(f"the graph's answers differ from torch's by {error:.2g}", fix="Export to safetensors.")
+    off = float(np.abs(found - expected).max())
+    if not off <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
+        raise HeadstartError(f"the graph's answers differ from torch's by {off:.2g}", fix="Export to safetensors.")
     return content
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,7 +82,7 @@ def write_cohort(out: str | Path, *, n: int, jobs: int = 1, progress: bool = Tru
     return out
 
 
-def _columns(plan: Design) -> dict[str, dict]:
+def _columns(plan: Design) -> Mapping[str, Any]:
     return COLUMNS if plan.model is None else diffusion.COLUMNS
 
 
