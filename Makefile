@@ -5,7 +5,7 @@ OUT ?= runs/demo
 
 .PHONY: help demo test test-long check bench format clean
 help:
-	@echo "make demo       the main job on an embedded simulated cohort -> $(OUT)/report.html"
+	@echo "make demo       the starts in the package, compared on simulated brains -> $(OUT)/report.html"
 	@echo "make test       checks and the whole test suite"
 	@echo "make test-long  the same with the full kill, fuzz and error-rate tests (hours)"
 	@echo "make check      ruff and mypy"
