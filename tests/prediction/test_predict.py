@@ -87,7 +87,7 @@ def test_sessions_are_rows_of_their_own(bids: Path, sex_model: Path, tmp_path: P
     summary = predict_participants(tmp_path / "bids", tmp_path / "out", model, progress=False, jobs=2)
     assert [record["session"] for record in sorted(summary.records, key=str)] == ["ses-a", "ses-b"]
     lines = (tmp_path / "out" / "participants.tsv").read_text().splitlines()
-    assert lines[0].startswith("participant_id\tsession_id\tprediction\tp_F\tp_M\tqc")
+    assert lines[0].startswith("participant_id\tsession_id\tprediction\tobserved\tp_F\tp_M\tqc")
     assert lines[1].split("\t")[1:3] == ["ses-a", lines[2].split("\t")[2]]
     chosen = select(read_bids([tmp_path / "bids"]), [], ["b"])
     assert [scan.session for scan in chosen] == ["ses-b"]

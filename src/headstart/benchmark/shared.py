@@ -158,9 +158,9 @@ def _opened(store: Path, task_json: str, test_parts: int) -> TaskData:
 
 def features_once(folder: Path, key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
     """``make()``, or what it gave an earlier cell under the same key: float32 (scans, width)."""
-    path = folder / FEATURES / f"{key}.npy"
+    path = folder / FEATURES / key / "features.npy"  # a folder each: its writer clears what a killed one left
     if not path.exists():
-        with waiting_writer(path.with_suffix(".lock")):
+        with waiting_writer(path.parent):
             if not path.exists():
                 with atomic_write(path, "wb") as file:
                     np.save(file, make())
