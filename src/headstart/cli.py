@@ -166,17 +166,14 @@ def finetune(
     jobs: Jobs = None,
 ) -> None:
     """Predict a column of participants.tsv from scans: honest estimate, model to keep, report to read."""
-    from headstart.brains.store import Store
     from headstart.experiment import Request, run
-    from headstart.upstreams import default_start
 
-    folder = _store_of(bids, store, volume.value, jobs)
-    upstream = upstream or default_start(backbone, Store.open(folder).spec.name)
     request = Request(
         target=target, task=task, positive=positive, train_sites=_names(train_sites), test_sites=_names(test_sites),
         loso=loso, backbone=backbone, upstream=upstream, accept_licence=accept_licence, seeds=seeds, folds=folds,
         epochs=epochs, mode=mode.value, layer_decay=layer_decay, learning_rates=_numbers(learning_rates), split=split,
     )
+    folder = _store_of(bids, store, volume.value, jobs)
     result = run(request, folder, out, jobs=jobs or _cores())
     _show(result, out)
 

@@ -29,7 +29,7 @@ from headstart.files import one_writer
 from headstart.modelfolder import ModelConfig, save_model
 from headstart.report import render
 from headstart.training import TrainingPlan
-from headstart.upstreams import domain_of, identity, licence_of, overlaps, seen_by
+from headstart.upstreams import default_start, domain_of, identity, licence_of, overlaps, seen_by
 
 RESULT, PREDICTIONS, SPLIT, REPORT, CELLS, MODEL = (
     "result.json", "predictions.tsv", "split.tsv", "report.html", "cells", "model")
@@ -80,11 +80,12 @@ def opened(job: Job) -> tuple[Data, Split, Experiment]:
         data.scans, data.targets, seeds=range(request.seeds), folds=request.folds,
         train_sites=request.train_sites or None, test_sites=request.test_sites, loso=request.loso,
         stratify=data.task.kind)
+    upstream = request.upstream or default_start(request.backbone, data.store.spec.name)
     plan = TrainingPlan(max_epochs=request.epochs, mode=request.mode, layer_decay=request.layer_decay)
     return data, split, Experiment(
         task=data.task, contract=data.store.contract.digest, scans=data.digest, split=split.digest,
-        backbone=request.backbone, upstream=request.upstream, accept_licence=request.accept_licence,
-        weights=identity(request.upstream, request.backbone, data.store.spec),
+        backbone=request.backbone, upstream=upstream, accept_licence=request.accept_licence,
+        weights=identity(upstream, request.backbone, data.store.spec),
         learning_rates=request.learning_rates if plan.descends else request.learning_rates[:1], plan=plan)
 
 

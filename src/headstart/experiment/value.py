@@ -27,7 +27,7 @@ class Request:
     test_sites: tuple[str, ...] = ()
     loso: bool = False
     backbone: str = "cnn-small"
-    upstream: str = "scratch"
+    upstream: str | None = None  # the default start
     accept_licence: bool = False
     seeds: int = 3
     folds: int = 5

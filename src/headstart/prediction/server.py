@@ -121,22 +121,29 @@ class Handler(BaseHTTPRequestHandler):
                 self.server.busy.release()
 
     def _predict(self, length: int, method: str) -> None:
+        """The upload is gone before the answer is sent."""
         folder = Path(tempfile.mkdtemp(prefix="headstart-"))  # readable by this user alone
         try:
-            scan = folder / "scan.nii.gz"
-            if not self._receive(scan, length):
-                self.close_connection = True
-                return
-            reply = predicted(self.server, scan, method if method in METHODS else None)
-        except HeadstartError as error:
-            self._refuse(HTTPStatus.UNPROCESSABLE_ENTITY, " ".join(filter(None, [error.problem + ".", error.fix])))
-            return
-        except Exception as error:  # one file must not end the server
-            self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, f"unexpected {type(error).__name__}: {error}")
-            return
+            status, said = self._answer(folder / "scan.nii.gz", length, method)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        self._reply(HTTPStatus.OK, json.dumps(reply).encode(), "application/json")
+        if status is HTTPStatus.OK:
+            self._reply(status, json.dumps(said).encode(), "application/json")
+        elif status is not None:
+            self._refuse(status, str(said))
+        else:
+            self.close_connection = True
+
+    def _answer(self, scan: Path, length: int, method: str) -> tuple[HTTPStatus | None, Any]:
+        """Status and reply, or the reason why there is none; no status where the upload broke off."""
+        try:
+            if not self._receive(scan, length):
+                return None, None
+            return HTTPStatus.OK, predicted(self.server, scan, method if method in METHODS else None)
+        except HeadstartError as error:
+            return HTTPStatus.UNPROCESSABLE_ENTITY, " ".join(filter(None, [error.problem + ".", error.fix]))
+        except Exception as error:  # one file must not end the server
+            return HTTPStatus.INTERNAL_SERVER_ERROR, f"unexpected {type(error).__name__}: {error}"
 
     def _receive(self, path: Path, length: int) -> bool:
         """Write the upload to ``path``; False if it broke off."""

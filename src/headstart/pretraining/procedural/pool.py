@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -43,10 +44,20 @@ def write_pool(path: Path, kind: str, *, n: int, seed: int, volume: str, progres
 
 
 def render(kind: Render, seed: int, indices: np.ndarray, spec: VolumeSpec) -> tuple[np.ndarray, list[dict[str, str]]]:
-    """Rows and labels of many, a cacheful at a time."""
-    with torch.no_grad():
+    """Rows and labels of many, a cacheful at a time; on one thread, whose sums do not depend on what else is drawn."""
+    with torch.no_grad(), one_thread():
         done = [kind(seed, indices[first : first + CHUNK], spec) for first in range(0, len(indices), CHUNK)]
     return np.concatenate([rows for rows, _ in done]), [label for _, labels in done for label in labels]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _scan(name: str, index: int, labels: dict[str, str]) -> Scan:
