@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -26,6 +27,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The user's own cache stays untouched; templates are computed once a session."""
     folder = Path(os.environ.setdefault("HEADSTART_CACHE", str(tmp_path_factory.mktemp("cache"))))
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """As in the workers that results are compared with; and threads would wait for those that tests start."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
