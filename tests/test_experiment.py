@@ -18,7 +18,7 @@ from headstart.experiment.cells import Trainer, chosen
 from headstart.experiment.run import Job, opened
 from headstart.modelfolder import load_model, read_config, read_familiarity
 
-QUICK = dict(folds=2, seeds=2, epochs=30, learning_rates=(3e-3, 1e-3))
+QUICK = dict(upstream="scratch", folds=2, seeds=2, epochs=30, learning_rates=(3e-3, 1e-3))
 
 
 @pytest.fixture(scope="module")
