@@ -84,8 +84,10 @@ def _conclude(out: Path) -> None:
     from headstart.benchmark_report import write
 
     _print_status(out)
-    typer.echo(f"Report: {write(out)}")
-    if read(out).failed:
+    found = read(out)
+    if found.done:  # a report needs something to report
+        typer.echo(f"Report: {write(out)}")
+    if found.failed:
         typer.echo(f"Do the failed cells again: headstart benchmark retry {out}, then the same command.", err=True)
         raise typer.Exit(CELL_FAILED)
 

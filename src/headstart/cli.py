@@ -16,6 +16,7 @@ from headstart.benchmark_commands import compare
 from headstart.data_commands import app as data
 from headstart.names import BACKBONES, Volume
 from headstart.prediction_commands import BidsApp, export, predict, serve
+from headstart.processes import cores
 from headstart.weights_commands import app as weights
 
 app = typer.Typer(name="headstart", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -97,7 +98,7 @@ def simulate(
 
     grid = volume.value if volume else ("4mm" if store else "2mm")
     (write_store if store else write_cohort)(
-        out, n=n, jobs=jobs or _cores(), cohort=cohort.value, seed=seed, sites=sites, generator=generator.value,
+        out, n=n, jobs=jobs or cores(), cohort=cohort.value, seed=seed, sites=sites, generator=generator.value,
         labelmaps=labelmaps, difficulty=difficulty.value, volume=grid, model=model)
     typer.echo(f"{n} simulated brains in {out}")
 
@@ -128,7 +129,7 @@ def prepare(
 
     cohort = read_ldm100k(bids[0]) if len(bids) == 1 and is_ldm100k(bids[0]) else read_bids(bids)
     _say_notes(cohort.notes)
-    summary = run(cohort, store, Contract(volume=volume.value), jobs=jobs or _cores())
+    summary = run(cohort, store, Contract(volume=volume.value), jobs=jobs or cores())
     typer.echo(f"{summary} Quality control: {store / 'qc.html'}")
     if summary.failed:
         raise typer.Exit(SET_ASIDE + min(len(summary.failed), 90))
@@ -174,7 +175,7 @@ def finetune(
         epochs=epochs, mode=mode.value, layer_decay=layer_decay, learning_rates=_numbers(learning_rates), split=split,
     )
     folder = _store_of(bids, store, volume.value, jobs)
-    result = run(request, folder, out, jobs=jobs or _cores())
+    result = run(request, folder, out, jobs=jobs or cores())
     _show(result, out)
 
 
@@ -218,7 +219,7 @@ def pretrain(
         "pool": pool, "generator": generator, "labelmaps": labelmaps, "volume": volume, "seed": seed,
         "shuffle_labels": shuffle_labels, "learning_rate": learning_rate, "batch_size": batch_size, "probe": probe}
     asked = read_config(config, options)
-    record = run(asked, out, jobs=jobs or _cores())
+    record = run(asked, out, jobs=jobs or cores())
     if not record:  # one of several processes; the first one speaks
         return
     cost = record["cost"]
@@ -263,7 +264,7 @@ def _store_of(bids: list[Path] | None, store: Path | None, volume: str, jobs: in
 
     if bool(bids) == bool(store):
         raise HeadstartError("give either BIDS folders or --store", fix="See `headstart finetune --help`.")
-    return store if store else prepared(bids or [], volume, jobs=jobs or _cores(), say=_say_notes)
+    return store if store else prepared(bids or [], volume, jobs=jobs or cores(), say=_say_notes)
 
 
 def _show(result, out: Path) -> None:
@@ -293,10 +294,6 @@ def _numbers(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise typer.BadParameter(f"'{text}' is not a comma-separated list of numbers") from None
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Interrupted(BaseException):

@@ -49,11 +49,6 @@ def _precision() -> Literal["bf16-mixed", "32-true"]:
     return "bf16-mixed" if torch.cuda.is_available() else "32-true"  # bf16 is slower than float32 on most CPUs
 
 
-def fast_precision() -> Literal["float32", "bfloat16"]:
-    """What this machine's CPU multiplies fastest: bfloat16 only where it has instructions for it."""
-    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "float32"
-
-
 def reduce_sum(fabric: Fabric, *values: float) -> list[float]:
     """Sum numbers over all processes, in float64."""
     if fabric.world_size == 1:
