@@ -144,12 +144,19 @@ def test_simulated_and_real_are_kept_apart_and_two_seeds_tell_nothing(tmp_path: 
 
 
 @pytest.mark.parametrize(("upstream", "domain"), [
-    ("scratch", "scratch"), ("control", "control"), ("procedural-video", "video"), ("videomae-base", "video"),
+    ("scratch", "scratch"), ("control", "control"), ("procedural-video", "procedural"),
+    ("procedural-images", "procedural"), ("my-procedural-clips", "procedural"), ("videomae-base", "video"),
     ("imagenet-resnet18", "natural-images"), ("synthetic-mri", "synthetic-mri"), ("ldm100k", "synthetic-mri"),
     ("shuffled-labels", "control"), ("simulated-brains", "synthetic-mri"), ("my-start", "other")])
 def test_what_a_start_was_trained_on(upstream: str, domain: str) -> None:
     assert domain_of(upstream) == domain
-    assert (family_of("vit-mini"), family_of("densenet121")) == ("ViT", "CNN")
+    assert [family_of(name) for name in ("vit-mini", "swin3d-tiny", "densenet121")] == ["ViT", "ViT", "CNN"]
+
+
+def test_rendered_clips_do_not_answer_for_video(report: Path) -> None:
+    found = {row["claim"]: row for row in rows(report.parent / "claims.csv")}
+    assert found["vit-video"]["gain"] == ""
+    assert found["vit-synthetic"]["gain"] != ""
 
 
 # --- the page

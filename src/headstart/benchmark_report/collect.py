@@ -19,12 +19,14 @@ from headstart.evaluation.statistics import Bootstrap, Estimate, Sampled
 from headstart.upstreams.catalogue import CATALOGUE
 
 CONTROL = "control"
-DOMAINS = {"natural-images": "natural images", "video": "video", "synthetic-mri": "synthetic MRI",
-           "real-mri": "real MRI", CONTROL: "control", SCRATCH: "scratch", "other": "other"}
+PROCEDURAL = "procedural"  # rendered clips and pictures are no film and no photograph: they fill no such row
+DOMAINS = {"natural-images": "natural images", "video": "video", PROCEDURAL: "procedural",
+           "synthetic-mri": "synthetic MRI", "real-mri": "real MRI", CONTROL: "control", SCRATCH: "scratch",
+           "other": "other"}
 # What a start from a user's own folder is, by what its name says; the first that is found counts.
-WORDS = (("control", CONTROL), ("shuffled", CONTROL), ("video", "video"), ("kinetics", "video"), ("clips", "video"),
-         ("ldm", "synthetic-mri"), ("synth", "synthetic-mri"), ("simulated", "synthetic-mri"), ("mri", "real-mri"),
-         ("brain", "real-mri"), ("image", "natural-images"))
+WORDS = (("control", CONTROL), ("shuffled", CONTROL), (PROCEDURAL, PROCEDURAL), ("video", "video"),
+         ("kinetics", "video"), ("clips", "video"), ("ldm", "synthetic-mri"), ("synth", "synthetic-mri"),
+         ("simulated", "synthetic-mri"), ("mri", "real-mri"), ("brain", "real-mri"), ("image", "natural-images"))
 
 
 class Key(NamedTuple):
@@ -140,7 +142,7 @@ def domain_of(upstream: str) -> str:
     """What a start was trained on, by the catalogue or by its name; a key of ``DOMAINS``."""
     if upstream in (SCRATCH, CONTROL):
         return upstream
-    known = CATALOGUE.get(upstream)
+    known = None if upstream.startswith(PROCEDURAL) else CATALOGUE.get(upstream)
     if known is not None and known.domain is not None:
         return known.domain
     return next((domain for word, domain in WORDS if word in upstream.lower()), "other")
@@ -148,7 +150,7 @@ def domain_of(upstream: str) -> str:
 
 def family_of(backbone: str) -> str:
     """``ViT`` or ``CNN``."""
-    return "ViT" if backbone.startswith("vit") else "CNN"
+    return "ViT" if backbone.startswith(("vit", "swin")) else "CNN"
 
 
 def is_head_start(upstream: str) -> bool:
