@@ -4,7 +4,7 @@ import base64
 import csv
 import io
 import re
-from html.parser import HTMLParser
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,24 +20,15 @@ from headstart.benchmark_report.groups import gaps
 from headstart.benchmark_report.page import thinned, write
 from headstart.errors import HeadstartError
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from pages import Collected
+
 REPLICATES = 200
 
 
 @pytest.fixture(scope="module")
 def study(report: Path) -> Study:
     return Study.of(read(report.parent), REPLICATES)
-
-
-class Collected(HTMLParser):
-    """Tags and their attributes."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
 
 
 def rows(path: Path) -> list[dict[str, str]]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import resource
 import string
 import struct
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -22,6 +22,9 @@ from headstart.brains.nifti import read_nifti
 from headstart.brains.splits import Split
 from headstart.errors import HeadstartError
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from limits import limited_memory
+
 LONG = os.environ.get("HEADSTART_LONG") == "1"
 MEMORY = 2**30
 
@@ -34,13 +37,10 @@ def cases(short: int, long: int) -> Callable:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def limited_memory():
+def bounded() -> Iterator[None]:
     """No case may take more than 1 GiB on top of what the libraries hold."""
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, before)
+    with limited_memory(MEMORY):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,9 @@ The short form runs a few files of every kind; `make test-long` runs 360.
 from __future__ import annotations
 
 import os
-import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ from headstart.tasks import DECLARED
 from headstart.upstreams import load_into
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from limits import limited_memory
 from tiny_model import familiar, scan_path, write_model, write_scans
 
 FILES = 60 if os.environ.get("HEADSTART_LONG") == "1" else 4  # of each of six kinds
@@ -74,13 +74,10 @@ def mutated(content: bytes, seed: int) -> bytes:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def limited_memory():
+def bounded() -> Iterator[None]:
     """No file may take more than 2 GB on top of what the libraries hold."""
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, before)
+    with limited_memory(MEMORY):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import csv
 import io
 import json
 import re
+import sys
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,9 @@ from headstart.report import render, words
 from headstart.report.html import flat
 from headstart.report.svg import Scale
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from pages import Collected
+
 KINDS = ("regression", "binary", "several")
 
 
@@ -25,18 +28,6 @@ KINDS = ("regression", "binary", "several")
 def page(request: pytest.FixtureRequest, simulated: Callable, tmp_path: Path) -> tuple[str, Result]:
     made = simulated(request.param)
     return render(made.result, made.predictions, tmp_path / "report.html").read_text(encoding="utf-8"), made.result
-
-
-class Collected(HTMLParser):
-    """Tags and their attributes, for what a regular expression would get wrong."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
 
 
 def test_the_page_reaches_for_nothing(page: tuple[str, Result]) -> None:
