@@ -16,6 +16,7 @@ from headstart.evaluation.results import read_result
 from headstart.experiment import Request, run, write_report
 from headstart.experiment.cells import Trainer, chosen
 from headstart.experiment.run import Job, opened
+from headstart.files import read_json
 from headstart.modelfolder import load_model, read_config, read_familiarity
 
 QUICK = dict(upstream="scratch", folds=2, seeds=2, epochs=30, learning_rates=(3e-3, 1e-3))
@@ -85,6 +86,15 @@ def test_saved_model_is_the_first_seeds_refit(finished: Path, toy_store: Path) -
     assert config.seen == ["toy"]
 
 
+def test_distances_are_measured_for_the_model_that_is_kept_alone(finished: Path) -> None:
+    cells = {path.stem: read_json(path) for path in (finished / "cells").glob("seed*-[0-9].json")}
+    assert {name: "distances" in cell for name, cell in cells.items()} == {
+        name: name.startswith("seed0-") for name in cells}
+    assert len(cells) == 4
+    measured = sum(len(cell.get("distances", ())) for cell in cells.values())
+    assert len(read_familiarity(finished / "model").distances) == measured > 0
+
+
 def test_a_second_run_does_nothing(finished: Path, toy_store: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file() and p.name != ".lock"}
     run(Request(task="brain-age", test_sites=("c",), **QUICK), toy_store, finished, jobs=1)
@@ -134,7 +144,7 @@ def test_classification_and_leave_one_site_out(toy_store: Path, tmp_path: Path) 
 ])
 def test_bad_requests_say_what_to_do(toy_store: Path, tmp_path: Path, request_: dict, says: str) -> None:
     with pytest.raises(HeadstartError, match=says):
-        run(Request(**QUICK, **request_), toy_store, tmp_path, jobs=1)
+        run(Request(**{**QUICK, **request_}), toy_store, tmp_path, jobs=1)
 
 
 def test_refit_follows_the_folds() -> None:

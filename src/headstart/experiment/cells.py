@@ -35,8 +35,12 @@ class Trainer:
     data: Data
     folder: Path
 
-    def cross_validate(self, cell: Cell) -> Outcome:
-        """Search the learning rate on the fold's validation part; the best model predicts the fold's test scans."""
+    def cross_validate(self, cell: Cell, *, distances: bool = False) -> Outcome:
+        """Search the learning rate on the fold's validation part; the best model predicts the fold's test scans.
+
+        Args:
+            distances: also say how far the test scans' features are from those of the training scans.
+        """
         def work(scratch: Path) -> Outcome:
             tried = [(rate, *self._fit(cell, self._plan(rate), scratch / f"{rate:g}"))
                      for rate in self.experiment.learning_rates]
@@ -44,7 +48,7 @@ class Trainer:
             search = [{"learning_rate": one[0], "validation_loss": _best_loss(one[2]),
                        "best_epoch": one[2].best_epoch} for one in tried]
             outcome = self._outcome(cell, model, history, rate=rate, search=search, receipt=receipt)
-            return outcome | {"distances": self._distances(model, cell)}
+            return outcome | ({"distances": self._distances(model, cell)} if distances else {})
 
         return self._once(cell, work)
 

@@ -123,7 +123,8 @@ def _floor_inputs(data: Data) -> FloorInputs:
 def train_fold(job: Job, seed: int, fold: str) -> Outcome:
     """In a worker: one fold of one seed."""
     data, split, experiment = opened(job)
-    return Trainer(experiment, data, job.out / CELLS).cross_validate(split.cell(seed, fold))
+    saved = seed == split.seeds[0]  # the model that is kept is this seed's: its familiarity is measured on these folds
+    return Trainer(experiment, data, job.out / CELLS).cross_validate(split.cell(seed, fold), distances=saved)
 
 
 def train_refit(job: Job, seed: int, fold: str) -> Outcome:
