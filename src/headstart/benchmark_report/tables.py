@@ -117,7 +117,7 @@ def size_cell(study: Study, key: Key) -> Cell:
 
 def claims_table(findings: Sequence[Finding]) -> Table:
     """One row a claim and kind of cohort."""
-    rows = tuple((text(one.claim.text, "claim"), _figure(one.claim.figure), text(cohort(one.simulated)), _ours(one),
+    rows = tuple((Cell(one.claim.text, ", ".join(one.tasks), style="claim"), _figure(one.claim.figure), text(cohort(one.simulated)), _ours(one),
                   Cell(signed(one.percent.value) + (" %" if one.percent.value is not None else ""),
                        signed_interval(one.percent) if one.percent.value is not None else "",
                        one.percent.value if one.percent.value is not None else ""),
@@ -136,10 +136,7 @@ def _figure(printed: str) -> Cell:
 
 
 def _ours(one: Finding) -> Cell:
-    if one.gain.value is None:
-        return Cell(DASH, value="")
-    cell = gain_cell(one.gain, one.unit)
-    return Cell(cell.text, f"{cell.small}; {', '.join(one.tasks)}", cell.value)
+    return Cell(DASH, value="") if one.gain.value is None else gain_cell(one.gain, one.unit)
 
 
 def _judged(one: Finding) -> Cell:
