@@ -117,7 +117,8 @@ def size_cell(study: Study, key: Key) -> Cell:
 
 def claims_table(findings: Sequence[Finding]) -> Table:
     """One row a claim and kind of cohort."""
-    rows = tuple((Cell(one.claim.text, ", ".join(one.tasks), style="claim"), _figure(one.claim.figure), text(cohort(one.simulated)), _ours(one),
+    rows = tuple((Cell(one.claim.text, ", ".join(one.tasks), style="claim"), _figure(one.claim.figure),
+                  text(cohort(one.simulated)), _ours(one),
                   Cell(signed(one.percent.value) + (" %" if one.percent.value is not None else ""),
                        signed_interval(one.percent) if one.percent.value is not None else "",
                        one.percent.value if one.percent.value is not None else ""),
