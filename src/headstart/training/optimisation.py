@@ -1,4 +1,4 @@
-"""AdamW with layer-wise learning rates, and the schedule."""
+"""AdamW or Muon with layer-wise learning rates, and the schedule."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Protocol, cast
 import torch
 from torch import nn
 
+from headstart.training.muon import Muon
 from headstart.training.plan import TrainingPlan
 
 
@@ -17,20 +18,23 @@ class Layered(Protocol):
     def layer_groups(self) -> list[list[nn.Parameter]]: ...
 
 
-def build_optimizer(model: nn.Module, plan: TrainingPlan) -> torch.optim.AdamW:
-    """AdamW over ``model.layer_groups()``; each group's ``scale`` multiplies the scheduled rate.
+def build_optimizer(model: nn.Module, plan: TrainingPlan) -> torch.optim.Optimizer:
+    """The plan's optimiser over ``model.layer_groups()``; each group's ``scale`` multiplies the scheduled rate.
 
     Layer-wise decay as in BEiT (arXiv 2106.08254): the k-th group from the output learns at ``layer_decay ** k``.
-    Norms, biases, tokens and positions do not decay.
+    Norms, biases, tokens and positions do not decay, and are AdamW's; so is the head, whose rows are no one space.
     """
     layers = cast(Layered, model).layer_groups()
     groups: list[dict] = []
     for depth, layer in enumerate(reversed(layers)):
         for decays in (True, False):
             chosen = [p for p in layer if p.requires_grad and _is_weight(p) == decays]
-            groups.append({"params": chosen, "scale": plan.layer_decay**depth,
+            groups.append({"params": chosen, "scale": plan.layer_decay**depth, "matrices": decays and depth > 0,
                            "weight_decay": plan.weight_decay if decays else 0.0})
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=plan.learning_rate, fused=True)
+    groups = [group for group in groups if group["params"]]
+    if plan.optimizer == "muon":
+        return Muon(groups, plan.learning_rate)
+    return torch.optim.AdamW(groups, lr=plan.learning_rate, fused=True)
 
 
 def _is_weight(parameter: nn.Parameter) -> bool:

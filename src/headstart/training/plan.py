@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Mode = Literal["full", "frozen", "lora", "probe", "knn"]
 Precision = Literal["float32", "bfloat16"]
+Optimizer = Literal["adamw", "muon"]
 
 
 class TrainingPlan(BaseModel):
@@ -30,6 +31,7 @@ class TrainingPlan(BaseModel):
         augmentation: strength, relative to the defaults of ``Augmentation``; 0 turns it off.
         precision: of the products while training; weights, losses and predictions are float32 always. ``bfloat16``
             is 1.6 to 2 times as fast on CPUs with instructions for it (avx512_bf16); a GPU uses it anyway.
+        optimizer: ``adamw``, or ``muon``, which learns more of each sample where there are thousands (``muon.py``).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,6 +48,7 @@ class TrainingPlan(BaseModel):
     clip_norm: float = Field(1.0, gt=0)
     augmentation: float = Field(1.0, ge=0)
     precision: Precision = "float32"
+    optimizer: Optimizer = "adamw"
 
     @property
     def descends(self) -> bool:
@@ -55,12 +58,16 @@ class TrainingPlan(BaseModel):
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch: mean losses (no validation loss without validation scans), the rate at its end, its duration."""
+    """One epoch: mean losses (no validation loss without validation scans), and the rate at its end.
+
+    ``seconds`` went into steps; in ``waited`` more seconds the network waited for scans to be read and augmented.
+    """
 
     train_loss: float
     validation_loss: float | None
     learning_rate: float
     seconds: float
+    waited: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,12 @@ class History:
     epochs: tuple[Epoch, ...]
     best_epoch: int
     scans_per_second: float
+
+    @property
+    def busy(self) -> float:
+        """Share of the time in which the network was at work, and not waiting for scans."""
+        seconds, waited = (sum(getattr(epoch, name) for epoch in self.epochs) for name in ("seconds", "waited"))
+        return seconds / max(seconds + waited, 1e-9)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
