@@ -13,13 +13,13 @@ from headstart.brains.bids import read_bids
 from headstart.brains.store import Store
 from headstart.errors import HeadstartError
 from headstart.simulation.cohort import write_cohort, write_store
-from headstart.simulation.diffusion import CONDITIONS, DiffusionGenerator, Recipe, predict_noise, read_fitted
+from headstart.simulation.diffusion import CONDITIONS, DiffusionGenerator, Recipe, predicted, read_fitted
 from headstart.simulation.diffusion_fit import CHECKPOINT, fit, measured_conditions
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = Recipe(channels=(2, 4, 4), unet_channels=(4, 4), unet_attention=(False, True), head_channels=4, groups=2,
-              autoencoder_steps=3, autoencoder_batch=1, diffusion_steps=4, diffusion_batch=1, sampling_steps=2,
-              checkpoint_every=2)
+TINY = Recipe(channels=(2, 4), latent_channels=3, unet_channels=(4, 4), unet_attention=(False, True), head_channels=4,
+              groups=2, autoencoder_steps=3, autoencoder_batch=1, diffusion_steps=4, diffusion_batch=1,
+              sampling_steps=2, checkpoint_every=2)
 QUICK = {"progress": False, "generator": "diffusion", "volume": "4mm"}
 
 
@@ -82,15 +82,15 @@ def test_it_writes_bids_as_well(model: Path, tmp_path: Path):
     assert all(scan.simulated and scan.sex and scan.age_years for scan in cohort)
 
 
-def test_a_network_learns_to_listen_to_its_conditions():
-    """The noise that is predicted depends on each condition, by both ways in."""
+def test_a_network_listens_to_its_conditions():
+    """What is predicted depends on each condition, by both ways in."""
     torch.manual_seed(0)
     unet = TINY.networks()[1]
     for parameter in unet.parameters():  # MONAI starts its last layers at zero
         torch.nn.init.normal_(parameter, std=0.1)
     latent, step = torch.randn(1, 3, 4, 4, 4), torch.tensor([10])
-    plain = predict_noise(unet, latent, step, torch.zeros(1, 4))
-    assert all(not torch.allclose(plain, predict_noise(unet, latent, step, torch.eye(4)[i:i + 1])) for i in range(4))
+    plain = predicted(unet, latent, step, torch.zeros(1, 4))
+    assert all(not torch.allclose(plain, predicted(unet, latent, step, torch.eye(4)[i:i + 1])) for i in range(4))
 
 
 @pytest.mark.parametrize(("wrong", "problem"), [
@@ -121,7 +121,7 @@ def test_recipes_are_read(name: str, tmp_path: Path):
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     """The bundle's layout with networks that are small; expressions in its configuration must never run."""
-    autoencoder, unet = TINY.networks()
+    autoencoder, unet = TINY.model_copy(update={"upsampling": "whole", "patch": 1, "channels": (2, 4, 4)}).networks()
     config = {
         "imports": ["$import os"], "evil": "$open('ran', 'w')",
         "autoencoder_def": {"_target_": "monai.networks.nets.AutoencoderKL", "spatial_dims": 3, "in_channels": 1,

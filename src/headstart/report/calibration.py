@@ -13,20 +13,35 @@ import numpy as np
 from PIL import Image as Picture
 
 from headstart.brains.store import Store
-from headstart.brains.volumes import VolumeSpec
+from headstart.brains.volumes import VolumeSpec, template
 from headstart.errors import HeadstartError
 from headstart.files import atomic_write
 from headstart.report.page import assets, csv_text, data_uri, template_environment
-from headstart.simulation.ageing import REFERENCE_YEARS, TRAJECTORIES
-from headstart.simulation.calibration import FEWEST, ImageSlope, Line, calibrate, image_slope
+from headstart.simulation.ageing import FLUID, REFERENCE, REFERENCE_YEARS
+from headstart.simulation.calibration import (
+    FEWEST,
+    FIGURES,
+    ImageSlope,
+    Line,
+    calibrate,
+    image_slope,
+    label_of,
+    measure_in_images,
+    within,
+)
 from headstart.simulation.realism import Neighbours, Separation, features, nearest, separations
+from headstart.simulation.regions import label_regions
+from headstart.simulation.segment import CLASSES, tissue_ml
 from headstart.simulation.twins import DIAGNOSES, twins
 
 NAME = "calibration.html"
-MOST = 400  # scans of each store that images are measured on; drawn evenly over the store
+MOST = 1000  # scans of each store that images are measured on; drawn evenly over the store
+MOST_NEIGHBOURS, AT_ONCE = 200, 50  # scans in memory: to find neighbours among, and else
 SLICE_PIXELS = 150
-MEASURES = {"tissue csf": "csf", "tissue grey": "grey", "tissue white": "white",
-            "tissue ventricles": "lateral_ventricles"}  # measured on images -> label
+# Measured on images -> columns of which the first that is there says what is true, or was asked for.
+MEASURES = {"tissue csf": ("csf_rel",), "tissue grey": ("grey_rel",), "tissue white": ("white_rel",),
+            "tissue ventricles": ("lateral_ventricles_rel", "ventricular_volume"),
+            **{f"volume {name}": (f"{name}_rel",) for name in CLASSES}}
 
 
 @dataclass(frozen=True)
@@ -34,20 +49,34 @@ class Scans:
     """Part of a store, measured.
 
     Attributes:
-        volumes: (n, X, Y, Z). ages: (n,) years, NaN where unknown. features: name -> (n,).
+        indices: (n,) of its scans. ages: (n,) years, NaN where unknown. features: name -> (n,), by ``realism``.
+        volumes: "volume grey" and so on -> (n,) mL, by ``segment``.
     """
 
     store: Store
     indices: np.ndarray
-    volumes: np.ndarray
     features: Mapping[str, np.ndarray]
+    volumes: Mapping[str, np.ndarray]
 
     @classmethod
     def measured(cls, path: str | Path) -> Scans:
         store = Store.open(path)
         indices = np.unique(np.linspace(0, len(store) - 1, min(MOST, len(store))).astype(int))
-        volumes = store.volumes(indices)[:, 0].numpy()
-        return cls(store, indices, volumes, features(volumes, store.spec))
+        parts = [cls._measured_part(store, indices[i:i + AT_ONCE]) for i in range(0, len(indices), AT_ONCE)]
+        joined = [{name: np.concatenate([part[kind][name] for part in parts]) for name in parts[0][kind]}
+                  for kind in (0, 1)]
+        return cls(store, indices, *joined)
+
+    @staticmethod
+    def _measured_part(store: Store, indices: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        images, regions = store.volumes(indices)[:, 0].numpy(), label_regions(template(store.spec.name))
+        rows = [tissue_ml(image, store.spec, regions) for image in images]
+        return features(images, store.spec), {f"volume {name}": np.array([row[name] for row in rows])
+                                              for name in CLASSES}
+
+    def image(self, i: int) -> np.ndarray:
+        """(X, Y, Z) the i-th of the scans that were measured."""
+        return self.store.volumes(self.indices[i:i + 1])[0, 0].numpy()
 
     @property
     def ages(self) -> np.ndarray:
@@ -61,10 +90,13 @@ class Scans:
     def scans(self) -> list:
         return [self.store.scans[index].scan for index in self.indices]
 
-    def column(self, name: str) -> np.ndarray | None:
-        """A numeric column; None if any scan lacks it."""
-        cells = [scan.columns.get(name) for scan in self.scans]
-        return None if None in cells else np.array(cells, float)
+    def column(self, *names: str) -> np.ndarray | None:
+        """The first of these numeric columns that every scan has; None if there is none."""
+        for name in names:
+            cells = [scan.columns.get(name) for scan in self.scans]
+            if None not in cells:
+                return np.array(cells, float)
+        return None
 
 
 def write_calibration(simulated: str | Path, real: str | Path, out: str | Path | None = None) -> Path:
@@ -81,7 +113,7 @@ def write_calibration(simulated: str | Path, real: str | Path, out: str | Path |
     ours, theirs = Scans.measured(simulated), Scans.measured(real)
     found = Findings.of(ours, theirs)
     page = template_environment().get_template("calibration.html.j2").render(
-        found=found, reference=TRAJECTORIES, simulated=_summary(ours), real=_summary(theirs),
+        found=found, reference=REFERENCE, fluid=FLUID, figures=FIGURES, simulated=_summary(ours), real=_summary(theirs),
         sentences=sentences(found), decades=list(_decades(ours, theirs)), twins=list(_twin_rows(ours.store.spec)),
         downloads=_downloads(found),
         median=lambda values: float(np.median(values)), **assets())
@@ -103,10 +135,11 @@ def _check(simulated: Store, real: Store) -> None:
 
 @dataclass(frozen=True)
 class Findings:
-    """Everything on the page that is a number; ``lines`` is empty where the store has no labels to measure."""
+    """Everything on the page that is a number; ``lines`` and ``seen`` are empty where there are too few to measure."""
 
     lines: tuple[Line, ...]
     people: int
+    seen: tuple[tuple[Line, float | None], ...]  # measured on images at the reference's ages, r with the label
     slopes: tuple[tuple[str, ImageSlope, ImageSlope | None], ...]  # measure, simulated, real of the same ages
     ages: tuple[float, float]
     separations: tuple[Separation, ...]
@@ -117,9 +150,15 @@ class Findings:
     def of(cls, ours: Scans, theirs: Scans) -> Findings:
         lines, people = _lines(ours.store)
         ages = (float(np.nanmin(theirs.ages)), float(np.nanmax(theirs.ages)))
-        return cls(lines, people, tuple(_slopes(ours, theirs, ages)), ages,
+        return cls(lines, people, tuple(_seen(ours)), tuple(_slopes(ours, theirs, ages)), ages,
                    tuple(separations(theirs.features, ours.features, theirs.sites)), tuple(_between_sites(theirs)),
-                   nearest(theirs.volumes, ours.volumes, ours.store.spec))
+                   _nearest(theirs, ours))
+
+
+def _nearest(theirs: Scans, ours: Scans) -> Neighbours:
+    n = min(len(theirs.indices), len(ours.indices), MOST_NEIGHBOURS)
+    real, simulated = (scans.store.volumes(scans.indices[:n])[:, 0].numpy() for scans in (theirs, ours))
+    return nearest(real, simulated, ours.store.spec)
 
 
 def _lines(store: Store) -> tuple[tuple[Line, ...], int]:
@@ -127,7 +166,7 @@ def _lines(store: Store) -> tuple[tuple[Line, ...], int]:
     low, high = REFERENCE_YEARS
     people = [s.scan for s in store.scans if s.scan.age_years is not None and low <= s.scan.age_years <= high
               and s.scan.columns.get("diagnosis", "CN") == "CN"]
-    names = [f"{name}_rel" for name in TRAJECTORIES]
+    names = [label_of(name) for name in REFERENCE]
     if len(people) < FEWEST or any(name not in person.columns for person in people for name in names):
         return (), len(people)
     labels = {name: np.array([float(person.columns[name]) for person in people]) for name in names}
@@ -135,20 +174,36 @@ def _lines(store: Store) -> tuple[tuple[Line, ...], int]:
     return tuple(calibrate(labels)), len(people)
 
 
+def _seen(ours: Scans) -> Iterator[tuple[Line, float | None]]:
+    """The image side: healthy people of the reference's ages among the scans that were measured."""
+    rows = np.array([scan.columns.get("diagnosis", "CN") == "CN" and scan.sex is not None for scan in ours.scans])
+    rows &= (ours.ages >= REFERENCE_YEARS[0]) & (ours.ages <= REFERENCE_YEARS[1])
+    if rows.sum() < FEWEST:
+        return
+    sites = [site for site, kept in zip(ours.sites, rows) if kept]
+    male = np.array([scan.sex == "M" for scan in ours.scans])[rows]
+    for line in measure_in_images({name: ours.volumes[f"volume {name}"][rows] for name in CLASSES}, ours.ages[rows],
+                                  male, sites):
+        label, values = ours.column(f"{line.structure}_rel"), ours.volumes[f"volume {line.structure}"][rows]
+        truth = None if label is None else np.corrcoef(within(label[rows], sites), within(values, sites))[0, 1]
+        yield line, None if truth is None else float(truth)
+
+
 def _slopes(ours: Scans, theirs: Scans, ages: tuple[float, float]) -> Iterator[tuple]:
     """What intensity alone finds, in simulated and real scans of the same ages."""
-    for measure, label in MEASURES.items():
-        mine, yours = _image_slope(ours, measure, ages, label), _image_slope(theirs, measure, ages)
+    for measure, columns in MEASURES.items():
+        mine, yours = _image_slope(ours, measure, ages, columns), _image_slope(theirs, measure, ages)
         if mine is not None:
-            yield measure.removeprefix("tissue "), mine, yours
+            yield measure, mine, yours
 
 
-def _image_slope(scans: Scans, measure: str, ages: tuple[float, float], label: str | None = None) -> ImageSlope | None:
+def _image_slope(scans: Scans, measure: str, ages: tuple[float, float],
+                 columns: Sequence[str] = ()) -> ImageSlope | None:
     rows = (scans.ages >= ages[0]) & (scans.ages <= ages[1])
     if rows.sum() < FEWEST:
         return None
-    truth = scans.column(f"{label}_rel") if label else None
-    return image_slope(measure, scans.features[measure][rows], scans.ages[rows],
+    truth = scans.column(*columns)
+    return image_slope(measure, {**scans.features, **scans.volumes}[measure][rows], scans.ages[rows],
                        [site for site, kept in zip(scans.sites, rows) if kept], None if truth is None else truth[rows])
 
 
@@ -167,9 +222,9 @@ def sentences(found: Findings) -> list[str]:
     whole, near = found.separations[0], found.neighbours
     said = []
     if found.lines:
-        agree = sum(line.agrees(TRAJECTORIES[line.structure]) for line in found.lines)
+        agree = sum(line.agrees(REFERENCE[line.structure]) for line in found.lines)
         said.append(f"On {found.people:,} simulated people of 40 to 86 years, {agree} of {len(found.lines)} structures "
-                    "change with age as in real people (within 30 %, or one point where the slope is below 3 %).")
+                    "change with age as in real people (both slopes within 30 %, or one point where below 3 %).")
     said.append(f"A classifier on plain features tells real from simulated scans with an AUROC of "
                 f"{max(whole.linear, whole.nearest):.2f} (0.5 would be chance); the best single cue is "
                 f"“{whole.cues[0][0]}” ({whole.cues[0][1]:.2f}).")
@@ -201,7 +256,7 @@ def _nearest_to(ages: np.ndarray, middle: float, wanted: int = 2) -> list[int]:
 
 def _picture(scans: Scans, i: int) -> dict[str, str]:
     scan = scans.scans[i]
-    return {"uri": slices_uri(scans.volumes[i]), "text": f"{scan.site}, {scan.age_years:.0f} y, {scan.sex or '?'}"}
+    return {"uri": slices_uri(scans.image(i)), "text": f"{scan.site}, {scan.age_years:.0f} y, {scan.sex or '?'}"}
 
 
 def _twin_rows(spec: VolumeSpec) -> Iterator[dict[str, Any]]:
@@ -233,7 +288,10 @@ def _square(view: np.ndarray) -> np.ndarray:
 def _downloads(found: Findings) -> list[tuple[str, str]]:
     fields = ("structure", "mean_60", "slope", "late_slope", "r", "residual_cv", "male")
     groups = list(found.separations[0].groups)
-    texts = {"structures.csv": csv_text(fields, ([asdict(line)[name] for name in fields] for line in found.lines)),
+    lines = (*found.lines, *(line for line, _ in found.seen))
+    texts = {"structures.csv": csv_text(["measured on", *fields], (
+                 ["tissue" if line in found.lines else "image", *(asdict(line)[name] for name in fields)]
+                 for line in lines)),
              "separations.csv": csv_text(["site", "real", "other", "linear", "nearest", *groups, "cue", "cue_auroc"],
                                          map(_cells, found.separations))}
     return [(name, data_uri(name, text)) for name, text in texts.items()]

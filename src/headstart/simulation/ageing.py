@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 INTRACRANIAL_ML = 1367.0  # mean of the reference subjects
-INTRACRANIAL_CV = 0.109  # within sex and age
-MALE_INTRACRANIAL = 0.156  # male over female, relative
 AGES_YEARS = (18.0, 90.0)
 REFERENCE_YEARS = (40.0, 86.0)
+# The least-squares line over the reference's years of max(age - 60, 0) is LATE * (age - 60) + BEND_YEARS.
+LATE, BEND_YEARS = 0.5973, 5.556
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class Trajectory:
     """One structure after scaling to the mean intracranial volume.
 
     Attributes:
-        mean_ml: at 60 years, sexes averaged.
+        mean_ml: of the least-squares line over 40-86 years at 60, sexes averaged.
         slope, late_slope: % of ``mean_ml`` per decade over 40-86 years, and over 60-86 years.
         early_slope: % per decade between 18 and 40 years.
-        residual_cv: standard deviation of what age leaves, % of the mean.
+        residual_cv: standard deviation of what age alone leaves, % of the mean.
         male: male over female, %.
     """
 
@@ -39,12 +39,23 @@ class Trajectory:
     male: float
 
     def relative(self, age: np.ndarray) -> np.ndarray:
-        """Expected volume at ``age`` (years) over the volume at 60."""
+        """Expected volume at ``age`` (years) over the mean at 60.
+
+        Mean and slopes are least-squares lines'. People of 40-86 years, evenly spread, whose volumes bend at 60, have
+        them if the bend lies ``BEND_YEARS`` times the change of slope below the line (and ``LATE`` of the slope is the
+        late one's).
+        """
         age = np.asarray(age, float)
-        middle = 2 * self.slope - self.late_slope  # so that least squares over 40-86 finds ``slope``
-        change = (self.late_slope * np.maximum(age - 60, 0) + middle * np.clip(age - 60, -20, 0)
-                  + self.early_slope * np.minimum(age - 40, 0)) / 1000
-        return np.maximum(1 + change, 0.2)
+        middle = (self.slope - LATE * self.late_slope) / (1 - LATE)
+        change = (self.late_slope * (np.maximum(age - 60, 0) - BEND_YEARS)
+                  + middle * (np.clip(age - 60, -20, 0) + BEND_YEARS)
+                  + self.early_slope * np.minimum(age - 40, 0))
+        return np.maximum(1 + change / 1000, 0.2)
+
+    @property
+    def within_sex(self) -> float:
+        """Standard deviation of what age and sex leave, over the mean."""
+        return float(np.sqrt(self.residual_cv**2 - (self.male / 2) ** 2)) / 100
 
 
 TRAJECTORIES = {
@@ -62,6 +73,10 @@ TRAJECTORIES = {
 STRUCTURES = tuple(TRAJECTORIES)
 # The reference's whole brain holds the ventricles, as its slope shows (grey + white alone would fall faster).
 WHOLE_BRAIN = Trajectory(1182.0, -1.5, -1.5, -1.5, 2.1, -0.7)
+INTRACRANIAL = Trajectory(INTRACRANIAL_ML, -0.9, 0.8, 0.0, 10.9, 15.6)  # unscaled
+# What grey and white matter leave of the reference's head is fluid: its slopes follow, its spread is not known.
+FLUID = Trajectory(229.0, 10.7, 12.2, 10.0, float("nan"), float("nan"))
+REFERENCE = {"intracranial": INTRACRANIAL, "brain": WHOLE_BRAIN, **TRAJECTORIES}  # all that brains are held against
 
 # Correlations of the residuals: grey and white trade places at a fixed brain size (their CVs of 3.7 and 3.6 % leave
 # 2.1 % for the whole brain only then), ventricles take from both, neighbours go together.
@@ -101,7 +116,7 @@ def draw_relative(rng: np.random.Generator, age: float, male: bool) -> np.ndarra
     Residuals are normal on the log scale, so that ventricles are skewed to the right and no volume is negative.
     """
     mean = expected_relative(age, male)
-    spread = np.array([t.residual_cv for t in TRAJECTORIES.values()]) / 100
+    spread = np.array([t.within_sex for t in TRAJECTORIES.values()])
     # A CV is given over the mean at 60; expressed at this age it keeps ventricles from exploding in the old.
     sigma = np.sqrt(np.log1p((spread / np.sqrt(mean)) ** 2))
     z = np.clip(_CHOLESKY @ rng.standard_normal(len(STRUCTURES)), -2.8, 2.8)
@@ -110,5 +125,5 @@ def draw_relative(rng: np.random.Generator, age: float, male: bool) -> np.ndarra
 
 def draw_head_ml(rng: np.random.Generator, male: bool) -> float:
     """One subject's intracranial volume in mL."""
-    mean = INTRACRANIAL_ML * (1 + (0.5 if male else -0.5) * MALE_INTRACRANIAL)
-    return float(mean * (1 + INTRACRANIAL_CV * np.clip(rng.standard_normal(), -2.5, 2.5)))
+    mean = INTRACRANIAL_ML * (1 + (0.5 if male else -0.5) * INTRACRANIAL.male / 100)
+    return float(mean * (1 + INTRACRANIAL.within_sex * np.clip(rng.standard_normal(), -2.5, 2.5)))

@@ -46,7 +46,7 @@ from headstart.simulation.morph import (
 )
 from headstart.simulation.regions import TEMPORO_PARIETAL, Ellipsoid, label_regions, radius
 
-BANK_VERSION = 1
+BANK_VERSION = 2
 CHANCE = Chance(warp_mm=((45.0, 2.2), (22.0, 1.3), (12.0, 0.5)), tilt_degrees=2.0, shift_mm=1.5, stretch=0.025)
 FIXED = ("lateral_ventricles", "third_ventricle", "hippocampus", "amygdala", "thalamus", "putamen", "caudate",
          "pallidum", "cerebellum_grey", "cerebellum_white", "brainstem", "nigra")

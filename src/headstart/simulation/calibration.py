@@ -1,8 +1,7 @@
 """Simulated brains held against real ones: slopes with age, spread and sex differences of every structure.
 
-The reference is ``ageing.TRAJECTORIES``: 291 IXI subjects of 40-86 years, volumes scaled to the mean intracranial
-volume. Simulated volumes are measured on the tissue that is painted, tissue classes also on the images by an intensity
-mixture that knows no parameter of the simulation.
+The reference is ``ageing.REFERENCE``: 291 IXI subjects of 40-86 years, volumes scaled to the mean intracranial volume.
+Simulated volumes are measured on the tissue that is painted, tissue classes also on the images (``segment.py``).
 """
 
 from __future__ import annotations
@@ -14,10 +13,11 @@ import numpy as np
 
 from headstart.brains.intensity import tissue_fractions
 from headstart.errors import HeadstartError
-from headstart.simulation.ageing import TRAJECTORIES, Trajectory
+from headstart.simulation.ageing import REFERENCE, Trajectory
 
 FEWEST = 30  # people; below, a slope is noise
 CLASSES = ("csf", "grey", "white")
+FIGURES = ("slope", "late_slope", "residual_cv", "male")
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Line:
         mean_60: at 60 years, in the units given.
         slope, late_slope: % of ``mean_60`` per decade, over all ages and from 60 years on.
         r: correlation with age. residual_cv: % of ``mean_60``. male: male over female, %.
+        n: people.
     """
 
     structure: str
@@ -37,11 +38,16 @@ class Line:
     r: float
     residual_cv: float
     male: float
+    n: int
+
+    def close(self, figure: str, reference: Trajectory) -> bool:
+        """Whether one of ``FIGURES`` is within 30 % of the reference, or one point where the reference is below 3."""
+        ours, theirs = getattr(self, figure), getattr(reference, figure)
+        return abs(ours - theirs) <= (0.3 * abs(theirs) if abs(theirs) >= 3 else 1.0)
 
     def agrees(self, reference: Trajectory) -> bool:
-        """Slope within 30 % of the reference, or within one point where the reference is below 3 %."""
-        tolerance = 0.3 * abs(reference.slope) if abs(reference.slope) >= 3 else 1.0
-        return abs(self.slope - reference.slope) <= tolerance
+        """Whether both slopes are close."""
+        return self.close("slope", reference) and self.close("late_slope", reference)
 
 
 def measure_line(structure: str, volumes: np.ndarray, ages: np.ndarray, male: np.ndarray) -> Line:
@@ -58,13 +64,18 @@ def measure_line(structure: str, volumes: np.ndarray, ages: np.ndarray, male: np
     per_mean = 100 / mean
     return Line(structure, float(mean), float(slope * 10 * per_mean), float(late * 10 * per_mean),
                 float(np.corrcoef(ages, volumes)[0, 1]), float(residual.std() * per_mean),
-                float((residual[male].mean() - residual[~male].mean()) * per_mean))
+                float((residual[male].mean() - residual[~male].mean()) * per_mean), len(volumes))
+
+
+def label_of(structure: str) -> str:
+    """The column of labels that holds a structure of the reference."""
+    return "head_ml" if structure == "intracranial" else f"{structure}_rel"
 
 
 def calibrate(labels: Mapping[str, np.ndarray]) -> list[Line]:
     """One line for each structure with a reference, from the labels of simulated brains (``base.Brains.labels``)."""
     ages, male = np.asarray(labels["age"], float), np.asarray(labels["sex"]) == "M"
-    return [measure_line(name, np.asarray(labels[f"{name}_rel"], float), ages, male) for name in TRAJECTORIES]
+    return [measure_line(name, np.asarray(labels[label_of(name)], float), ages, male) for name in REFERENCE]
 
 
 def fractions_in_images(volumes: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
@@ -73,16 +84,21 @@ def fractions_in_images(volumes: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     return dict(zip(CLASSES, shares.T))
 
 
+def measure_in_images(values: Mapping[str, np.ndarray], ages: np.ndarray, male: np.ndarray,
+                      sites: Sequence[str]) -> list[Line]:
+    """One line for each volume measured on images (``segment.tissue_ml``), site means removed."""
+    return [measure_line(name, within(column, sites) + column.mean(), ages, male) for name, column in values.items()]
+
+
 def to_markdown(lines: Sequence[Line]) -> str:
-    """The lines as a table, the reference in brackets."""
+    """The lines as a table, the reference in brackets, what is not close to it in bold."""
     rows = ["| structure | slope, % per decade | from 60 years | residual CV, % | male / female, % | agrees |",
             "| --- | --- | --- | --- | --- | --- |"]
     for line in lines:
-        real = TRAJECTORIES[line.structure]
-        cells = [f"{ours:+.1f} ({theirs:+.1f})" for ours, theirs in (
-            (line.slope, real.slope), (line.late_slope, real.late_slope), (line.residual_cv, real.residual_cv),
-            (line.male, real.male))]
-        rows.append(f"| {line.structure.replace('_', ' ')} | " + " | ".join(cells)
+        real = REFERENCE[line.structure]
+        cells = [f"{getattr(line, figure):+.1f} ({getattr(real, figure):+.1f})" for figure in FIGURES]
+        marked = [cell if line.close(figure, real) else f"**{cell}**" for cell, figure in zip(cells, FIGURES)]
+        rows.append(f"| {line.structure.replace('_', ' ')} | " + " | ".join(marked)
                     + f" | {'yes' if line.agrees(real) else '**no**'} |")
     return "\n".join(rows) + "\n"
 

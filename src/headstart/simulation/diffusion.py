@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -40,32 +40,41 @@ class Recipe(BaseModel):
     """Sizes of the networks and how they are trained; the defaults are the small model for 4 mm.
 
     Attributes:
+        patch: voxels along each axis that become channels of the autoencoder's input, to save time.
         channels, blocks: of the autoencoder; every level after the first halves the grid.
         unet_channels, unet_attention, unet_blocks, head_channels: of the diffusion model, by level.
         groups: of group normalisation.
+        upsampling: the decoder's, by transposed convolution or by a whole one at the finer level (slower).
         kl_weight: of the latent's divergence from a normal distribution.
         beta_start, beta_end, timesteps: of the schedule (scaled linear). sampling_steps: of DDIM.
+        prediction: what the diffusion model is asked for: the noise, or v (Salimans and Ho, arXiv 2202.00512), for
+            which a network that has learnt nothing already draws latents of the right mean and spread.
+        averaging: of the diffusion model's weights over steps; the average is what is drawn with.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    channels: tuple[int, ...] = (16, 32, 32)
+    patch: int = 2
+    channels: tuple[int, ...] = (16, 32)
     blocks: int = 1
-    latent_channels: int = 3
+    latent_channels: int = 4
     unet_channels: tuple[int, ...] = (32, 64)
     unet_attention: tuple[bool, ...] = (False, True)
     unet_blocks: int = 1
     head_channels: int = 32
-    groups: int = 8
+    groups: int = 4
+    upsampling: Literal["transposed", "whole"] = "transposed"
     kl_weight: float = 1e-6
     beta_start: float = 0.0015
     beta_end: float = 0.0205
     timesteps: int = 1000
     sampling_steps: int = 50
-    autoencoder_steps: int = 1500
-    autoencoder_batch: int = 4
-    diffusion_steps: int = 4000
-    diffusion_batch: int = 16
+    prediction: Literal["epsilon", "v_prediction"] = "v_prediction"
+    averaging: float = 0.995
+    autoencoder_steps: int = 2000
+    autoencoder_batch: int = 2
+    diffusion_steps: int = 3000
+    diffusion_batch: int = 8
     learning_rate: float = 1e-3
     checkpoint_every: int = 100
 
@@ -86,9 +95,11 @@ class Recipe(BaseModel):
 
         no_attention = (False,) * len(self.channels)
         autoencoder = AutoencoderKL(
-            spatial_dims=3, in_channels=1, out_channels=1, channels=self.channels, num_res_blocks=self.blocks,
+            spatial_dims=3, in_channels=self.patch**3, out_channels=self.patch**3, channels=self.channels,
+            num_res_blocks=self.blocks,
             latent_channels=self.latent_channels, attention_levels=no_attention, norm_num_groups=self.groups,
-            with_encoder_nonlocal_attn=False, with_decoder_nonlocal_attn=False)
+            with_encoder_nonlocal_attn=False, with_decoder_nonlocal_attn=False,
+            use_convtranspose=self.upsampling == "transposed")
         heads = tuple(self.head_channels if attention else 0 for attention in self.unet_attention)
         unet = DiffusionModelUNet(
             spatial_dims=3, in_channels=self.latent_channels + len(CONDITIONS), out_channels=self.latent_channels,
@@ -99,7 +110,7 @@ class Recipe(BaseModel):
 
     def schedule(self) -> dict[str, Any]:
         return {"num_train_timesteps": self.timesteps, "schedule": "scaled_linear_beta",
-                "beta_start": self.beta_start, "beta_end": self.beta_end}
+                "beta_start": self.beta_start, "beta_end": self.beta_end, "prediction_type": self.prediction}
 
 
 class Fitted(BaseModel):
@@ -108,7 +119,7 @@ class Fitted(BaseModel):
     Attributes:
         volume: its grid. low, high: of the conditions, in ``CONDITIONS``' order and its own units (years, mL).
         expected: (2, 3) ventricular and brain volume as a linear function of (1, age, sex). residual_sd: (2,) about it.
-        latent_scale: multiplies latents to unit variance. trained_on: data sets.
+        trained_on: data sets. weights: SHA-256 of the file of weights.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -119,8 +130,8 @@ class Fitted(BaseModel):
     high: tuple[float, ...]
     expected: tuple[tuple[float, ...], ...]
     residual_sd: tuple[float, ...]
-    latent_scale: float = 1.0
     trained_on: tuple[str, ...] = ()
+    weights: str = ""
 
     def conditions(self, subject: Subject) -> dict[str, float]:
         """What a subject's brain is drawn for: volumes as people of that age and sex have them in the training set."""
@@ -165,12 +176,19 @@ class DiffusionGenerator:
 
 @dataclass(frozen=True)
 class Model:
-    """A trained model; ``masked``: its background is ``OUTSIDE`` (the published one's is 0)."""
+    """A trained model.
+
+    Attributes:
+        latent_mean, latent_sd: of every element of the latents; the diffusion model works on standardised ones.
+        masked: its background is ``OUTSIDE`` (the published one's is 0).
+    """
 
     fitted: Fitted
     autoencoder: Any  # MONAI's AutoencoderKL
     unet: torch.nn.Module
     latent_shape: tuple[int, int, int, int]
+    latent_mean: torch.Tensor
+    latent_sd: torch.Tensor
     masked: bool = True
 
     @torch.no_grad()
@@ -182,23 +200,26 @@ class Model:
         scheduler = DDIMScheduler(clip_sample=False, **recipe.schedule())
         scheduler.set_timesteps(recipe.sampling_steps)
         for step in scheduler.timesteps:
-            predicted = predict_noise(self.unet, latent, step.reshape(1), conditions[None])
-            latent, _ = scheduler.step(predicted, int(step), latent)
+            output = predicted(self.unet, latent, step.reshape(1), conditions[None])
+            latent, _ = scheduler.step(output, int(step), latent)
         return latent
 
     @torch.no_grad()
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
         """(X, Y, Z) image of a latent, background exactly 0."""
-        image = self.autoencoder.decode_stage_2_outputs(latent / self.fitted.latent_scale)[0, 0]
+        from monai.networks.utils import pixelshuffle
+
+        patches = self.autoencoder.decode_stage_2_outputs(latent * self.latent_sd + self.latent_mean)
+        image = pixelshuffle(patches, 3, self.fitted.recipe.patch)[0, 0]
         if not self.masked:
             return image.clamp_min(0)
         inside = (image > EDGE) & torch.from_numpy(template(self.fitted.volume).kept)
         return torch.where(inside, image.clamp(-0.5, 2), 0)
 
 
-def predict_noise(unet: torch.nn.Module, latent: torch.Tensor, steps: torch.Tensor,
-                  conditions: torch.Tensor) -> torch.Tensor:
-    """Noise in latents (n, C, x, y, z) at ``steps`` (n,), under conditions (n, 4)."""
+def predicted(unet: torch.nn.Module, latent: torch.Tensor, steps: torch.Tensor,
+              conditions: torch.Tensor) -> torch.Tensor:
+    """What ``Recipe.prediction`` asks for, of latents (n, C, x, y, z) at ``steps`` (n,), under conditions (n, 4)."""
     channels = conditions[:, :, None, None, None].expand(-1, -1, *latent.shape[2:])
     return unet(torch.cat((latent, channels), 1), timesteps=steps, context=conditions[:, None])
 
@@ -208,7 +229,7 @@ def _model(folder: Path) -> Model:
     if is_bundle(folder):
         recipe, autoencoder, unet, latent_shape = load_bundle(folder)
         fitted = Fitted(recipe=Recipe(**recipe), volume="1mm", trained_on=("UK Biobank",), **UK_BIOBANK)
-        return Model(fitted, autoencoder.eval(), unet.eval(), latent_shape, masked=False)
+        return Model(fitted, autoencoder.eval(), unet.eval(), latent_shape, torch.zeros(1), torch.ones(1), masked=False)
     from safetensors.torch import load_file
 
     fitted = read_fitted(folder)
@@ -216,7 +237,8 @@ def _model(folder: Path) -> Model:
     state = load_file(folder / WEIGHTS)
     for prefix, network in (("autoencoder.", autoencoder), ("unet.", unet)):
         network.load_state_dict({key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)})
-    return Model(fitted, autoencoder.eval(), unet.eval(), latent_shape_of(fitted.recipe, fitted.volume))
+    return Model(fitted, autoencoder.eval(), unet.eval(), latent_shape_of(fitted.recipe, fitted.volume),
+                 state["latent.mean"], state["latent.sd"])
 
 
 def latent_shape_of(recipe: Recipe, volume: str) -> tuple[int, int, int, int]:
@@ -225,7 +247,7 @@ def latent_shape_of(recipe: Recipe, volume: str) -> tuple[int, int, int, int]:
     Raises:
         HeadstartError: the grid cannot be halved as often as the networks do.
     """
-    factor, shape = 2 ** (len(recipe.channels) - 1), volume_spec(volume).shape
+    factor, shape = recipe.patch * 2 ** (len(recipe.channels) - 1), volume_spec(volume).shape
     if any(n % (factor * 2 ** (len(recipe.unet_channels) - 1)) for n in shape):
         raise HeadstartError(f"the grid {volume} cannot be halved as often as this recipe does",
                              fix="Give a recipe with fewer levels, or another --volume.")
@@ -256,7 +278,7 @@ def check_grid(folder: Path, volume: str, *, store: bool) -> None:
 
 
 def identity(folder: Path) -> str:
-    """What tells one model from another: the latents' scale is part of it, and no two trainings share that."""
+    """What tells one model from another."""
     return "bundle" if is_bundle(folder) else digest_json(read_fitted(folder).model_dump())
 
 

@@ -45,8 +45,8 @@ def load_bundle(folder: Path) -> tuple[dict[str, Any], torch.nn.Module, torch.nn
     config = _entries(folder / INFERENCE)
     autoencoder, unet = (_network(config[name], folder / path, TARGETS[name]) for name, path in FILES.items())
     schedule = config["scheduler"]
-    recipe = {"beta_start": schedule["beta_start"], "beta_end": schedule["beta_end"],
-              "timesteps": schedule["num_train_timesteps"]}
+    recipe = {"patch": 1, "beta_start": schedule["beta_start"], "beta_end": schedule["beta_end"],
+              "timesteps": schedule["num_train_timesteps"], "prediction": schedule.get("prediction_type", "epsilon")}
     return recipe, autoencoder, unet, LATENT_SHAPE
 
 

@@ -6,6 +6,7 @@ ends in the same weights.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from headstart.simulation.diffusion import (
     Fitted,
     Recipe,
     latent_shape_of,
-    predict_noise,
+    predicted,
 )
 from headstart.simulation.realism import DARK, ventricles_ml
 from headstart.simulation.regions import label_regions
@@ -36,7 +37,8 @@ from headstart.simulation.regions import label_regions
 CHECKPOINT = "checkpoint.pt"
 FEWEST = 8  # scans
 PHASES = ("autoencoder", "diffusion")
-SCALED_BY = 16  # scans that the latents' scale is measured on
+ENCODED = 8  # scans at a time
+LEAST_SD = 0.1  # of a latent's element over the mean of all: what never varies must not become noise when drawn
 OnStep = Callable[[str, int], None]
 
 
@@ -106,6 +108,7 @@ class _Training:
         with torch.random.fork_rng(devices=[]):  # initial weights are the seed's, and nobody else's draws change
             torch.manual_seed(self.seed)
             self.networks = dict(zip(PHASES, self.fitted.recipe.networks()))
+        self.averaged = {name: value.clone() for name, value in self.networks["diffusion"].state_dict().items()}
         self.optimiser = self._new_optimiser(self.phase)
 
     def run(self, phase: str, out: Path, progress: bool, on_step: OnStep) -> None:
@@ -113,8 +116,8 @@ class _Training:
         recipe = self.fitted.recipe
         if phase != self.phase:
             self.phase, self.step, self.optimiser = phase, 0, self._new_optimiser(phase)
-        if phase == "diffusion" and not self.step:
-            self.fitted = self.fitted.model_copy(update={"latent_scale": self._latent_scale()})
+        if phase == "diffusion":
+            self._encode()
         total = getattr(recipe, f"{phase}_steps")
         with progress_bar(f"Training the {phase}", total - self.step, progress) as advance:
             while self.step < total:
@@ -133,6 +136,15 @@ class _Training:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.networks[phase].parameters(), 1.0)
         self.optimiser.step()
+        if phase == "diffusion":
+            self._average()
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Moving average of the diffusion model's weights, over few steps at first."""
+        keep = min(self.fitted.recipe.averaging, (1 + self.step) / (10 + self.step))
+        for name, value in self.networks["diffusion"].state_dict().items():
+            self.averaged[name].lerp_(value, 1 - keep)
 
     def _rate(self, phase: str) -> float:
         """Cosine from the peak to a twentieth of it."""
@@ -142,56 +154,63 @@ class _Training:
     def _autoencoder_loss(self) -> torch.Tensor:
         """Mean absolute error and the latent's divergence from a normal distribution."""
         network, recipe = self.networks["autoencoder"], self.fitted.recipe
-        volumes, _, generator = self._batch("autoencoder", recipe.autoencoder_batch)
-        mean, sd = network.encode(volumes)
+        rows, generator = self._draw("autoencoder", recipe.autoencoder_batch)
+        patches = self._patches(rows)
+        mean, sd = network.encode(patches)
         latent = mean + sd * torch.randn(mean.shape, generator=generator)
-        divergence = 0.5 * (mean**2 + sd**2 - 2 * sd.log() - 1).sum() / len(volumes)
-        return functional.l1_loss(network.decode(latent), volumes) + recipe.kl_weight * divergence
+        divergence = 0.5 * (mean**2 + sd**2 - 2 * sd.log() - 1).sum() / len(patches)
+        return functional.l1_loss(network.decode(latent), patches) + recipe.kl_weight * divergence
 
     def _diffusion_loss(self) -> torch.Tensor:
-        """Mean squared error of the noise that was added (Ho et al., arXiv 2006.11239)."""
+        """Mean squared error of the noise that was added (Ho et al., arXiv 2006.11239), or of v."""
         from monai.networks.schedulers import DDPMScheduler
 
-        recipe = self.fitted.recipe
-        volumes, conditions, generator = self._batch("diffusion", recipe.diffusion_batch)
-        with torch.no_grad():
-            latent = self.networks["autoencoder"].encode(volumes)[0] * self.fitted.latent_scale
+        recipe, scheduler = self.fitted.recipe, DDPMScheduler(**self.fitted.recipe.schedule())
+        rows, generator = self._draw("diffusion", recipe.diffusion_batch)
+        latent = self.latents[rows]
         noise = torch.randn(latent.shape, generator=generator)
         steps = torch.randint(recipe.timesteps, (len(latent),), generator=generator)
-        noisy = DDPMScheduler(**recipe.schedule()).add_noise(latent, noise, steps)
-        return functional.mse_loss(predict_noise(self.networks["diffusion"], noisy, steps, conditions), noise)
+        wanted = noise if recipe.prediction == "epsilon" else scheduler.get_velocity(latent, noise, steps)
+        given = scheduler.add_noise(latent, noise, steps)
+        return functional.mse_loss(predicted(self.networks["diffusion"], given, steps, self._scaled(rows)), wanted)
 
-    def _batch(self, phase: str, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Generator]:
-        """Volumes (n, 1, X, Y, Z), scaled conditions (n, 4), and the step's own randomness."""
+    def _draw(self, phase: str, size: int) -> tuple[np.ndarray, torch.Generator]:
+        """Which scans (n,), and the step's own randomness."""
         rng = np.random.default_rng((self.seed, PHASES.index(phase), self.step))
-        rows = rng.integers(len(self.indices), size=size)
-        volumes = self._volumes(rows)
-        low, high = np.array(self.fitted.low), np.array(self.fitted.high)
-        scaled = (self.conditions[rows] - low) / np.maximum(high - low, 1e-6)
-        return volumes, torch.from_numpy(scaled).float(), torch.Generator().manual_seed(int(rng.integers(2**62)))
+        return rng.integers(len(self.indices), size=size), torch.Generator().manual_seed(int(rng.integers(2**62)))
 
-    def _volumes(self, rows: np.ndarray) -> torch.Tensor:
+    def _scaled(self, rows: np.ndarray) -> torch.Tensor:
+        """(n, 4) conditions as the network is told them."""
+        low, high = np.array(self.fitted.low), np.array(self.fitted.high)
+        return torch.from_numpy((self.conditions[rows] - low) / np.maximum(high - low, 1e-6)).float()
+
+    def _patches(self, rows: np.ndarray) -> torch.Tensor:
+        """(n, channels, x, y, z) scans as the autoencoder sees them."""
+        from monai.networks.utils import pixelunshuffle
+
         volumes = self.store.volumes(self.indices[rows])
-        return torch.where(volumes == 0, OUTSIDE, volumes)
+        return pixelunshuffle(torch.where(volumes == 0, OUTSIDE, volumes), 3, self.fitted.recipe.patch)
 
     @torch.no_grad()
-    def _latent_scale(self) -> float:
-        rows = np.unique(np.linspace(0, len(self.indices) - 1, min(SCALED_BY, len(self.indices))).astype(int))
-        latents = [self.networks["autoencoder"].encode(self._volumes(rows[i:i + 1]))[0] for i in range(len(rows))]
-        return float(1 / torch.cat(latents).std())
+    def _encode(self) -> None:
+        """The latents of all scans, standardised element by element; made anew when training goes on."""
+        encode, every = self.networks["autoencoder"].encode, np.arange(len(self.indices))
+        latents = torch.cat([encode(self._patches(every[i:i + ENCODED]))[0] for i in every[::ENCODED]])
+        sd = latents.std(0)
+        self.latent_mean, self.latent_sd = latents.mean(0), sd.clamp_min(LEAST_SD * float(sd.mean()))
+        self.latents = latents.sub_(self.latent_mean).div_(self.latent_sd)
 
     def _new_optimiser(self, phase: str) -> torch.optim.Optimizer:
         return torch.optim.AdamW(self.networks[phase].parameters(), lr=self.fitted.recipe.learning_rate)
 
     def _identity(self) -> str:
         """Of this training: a checkpoint of another one is refused."""
-        described = self.fitted.model_dump(exclude={"latent_scale"})
-        return digest_json([described, self.seed, [self.store.scans[i].crc32 for i in self.indices]])
+        return digest_json([self.fitted.model_dump(), self.seed, [self.store.scans[i].crc32 for i in self.indices]])
 
     def _checkpoint(self, out: Path) -> None:
         state: dict[str, Any] = {name: network.state_dict() for name, network in self.networks.items()}
         state |= {"optimiser": self.optimiser.state_dict(), "phase": self.phase, "step": self.step,
-                  "latent_scale": self.fitted.latent_scale, "identity": self._identity()}
+                  "averaged": self.averaged, "identity": self._identity()}
         with atomic_write(out / CHECKPOINT, "wb") as file:
             torch.save(state, file)
 
@@ -207,16 +226,18 @@ class _Training:
             network.load_state_dict(state[name])
         self.optimiser = self._new_optimiser(self.phase)
         self.optimiser.load_state_dict(state["optimiser"])
-        self.fitted = self.fitted.model_copy(update={"latent_scale": state["latent_scale"]})
+        self.averaged = state["averaged"]
 
     def save(self, out: Path) -> None:
         """The finished model; the checkpoint is of no more use."""
         from safetensors.torch import save
 
-        names = dict(zip(PHASES, ("autoencoder.", "unet.")))
-        state = {names[phase] + key: value.contiguous() for phase, network in self.networks.items()
-                 for key, value in network.state_dict().items()}
+        parts = {"autoencoder.": self.networks["autoencoder"].state_dict(), "unet.": self.averaged,
+                 "latent.": {"mean": self.latent_mean, "sd": self.latent_sd}}
+        weights = save({prefix + name: value.contiguous() for prefix, state in parts.items()
+                        for name, value in state.items()})
         with atomic_write(out / WEIGHTS, "wb") as file:
-            file.write(save(state))
-        write_json(out / CONFIG, self.fitted.model_dump(mode="json"))
+            file.write(weights)
+        fitted = self.fitted.model_copy(update={"weights": hashlib.sha256(weights).hexdigest()})
+        write_json(out / CONFIG, fitted.model_dump(mode="json"))
         (out / CHECKPOINT).unlink(missing_ok=True)
