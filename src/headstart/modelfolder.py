@@ -26,7 +26,8 @@ class ModelConfig(BaseModel):
     Attributes:
         contract: preprocessing that a scan must have gone through; inference runs it or refuses.
         seen: data sets (and upstream cohorts) whose scans shaped the weights: the overlap ledger; None: not known.
-        domain: what the weights that training started from were trained on, one of the catalogue's; None: not known.
+        domain: what its start learnt from (of a start: itself): one of the catalogue's domains, ``procedural-video``,
+            ``procedural-images`` or ``control``; None: from scratch, or not known.
         licence: of the weights that training started from: it binds this model too; None: not known.
         scores: the honest estimate made when the model was trained, by partition and metric.
         calibration: intervals and temperature; None: predictions have neither.

@@ -10,7 +10,7 @@ import torch
 from headstart.backbones import build_backbone
 from headstart.brains.volumes import volume_spec
 from headstart.modelfolder import load_model, read_config
-from headstart.upstreams import default_start, load_into
+from headstart.upstreams import default_start, domain_of, load_into
 from headstart.upstreams.fetch import starts_folder
 
 FOLDERS = sorted(path.parent for path in starts_folder().glob("*/*/config.json"))
@@ -38,6 +38,15 @@ def test_what_is_shipped_has_seen_no_person_and_fits_in_the_package() -> None:
     for folder in FOLDERS:
         assert all(cohort.startswith(("simulated-", "procedural-")) for cohort in read_config(folder).seen or ["?"])
     assert sum(path.stat().st_size for path in starts_folder().rglob("*") if path.is_file()) < 60e6
+
+
+def test_what_is_shipped_says_what_it_learnt_from() -> None:
+    """And a model made from it says so: rendered clips do not pass for video, nor the control for a head start."""
+    for folder in FOLDERS:
+        expected = "synthetic-mri" if folder.parent.name == "brain-age-synthetic" else folder.parent.name
+        assert read_config(folder).domain == expected
+    for name in ("synthetic-mri", "procedural-video", "procedural-images", "control"):
+        assert domain_of(name, "vit-mini", volume_spec("4mm")) == name
 
 
 def test_the_finished_model_answers_in_years() -> None:

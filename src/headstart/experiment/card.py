@@ -16,6 +16,7 @@ Predicts **{column}**{unit} from one T1-weighted scan of a brain. Research use o
 decisions on patients.
 
 - Input: any T1w NIfTI. `headstart` runs the preprocessing `{contract}` of `config.json`; no other fits.
+- Start: {start}.
 - Trained on: {seen} ({n} scans of {subjects} people){simulated}.
 - Licence: {licence}.
 - Made with headstart {version}; the weights are those of the first seed's refit on all training sites.
@@ -36,7 +37,7 @@ def model_card(config: ModelConfig, result: Result, n_scans: int, n_subjects: in
     return _CARD.format(
         task=task.name, backbone=config.backbone, upstream=config.upstream, column=task.column,
         unit=f" ({task.unit})" if task.unit else "", contract=config.contract.digest,
-        seen=_seen(config), n=n_scans, subjects=n_subjects,
+        start=_start(config), seen=_seen(config), n=n_scans, subjects=n_subjects,
         simulated=". **Simulated brains**, not patients" if config.simulated else "",
         tag=_tag(config.licence), licence=config.licence or f"that of {config.upstream}, which headstart does not know",
         version=config.made_with.get("headstart", "?"), scores=_scores(config),
@@ -46,6 +47,12 @@ def model_card(config: ModelConfig, result: Result, n_scans: int, n_subjects: in
 def _tag(licence: str | None) -> str:
     """The licence as the Hugging Face hub names it."""
     return "apache-2.0" if licence == "Apache-2.0" else "other"
+
+
+def _start(config: ModelConfig) -> str:
+    if config.upstream == "scratch":
+        return "scratch, weights drawn at random"
+    return f"{config.upstream}; it learnt from {config.domain or 'what its publisher does not say'}"
 
 
 def _seen(config: ModelConfig) -> str:

@@ -29,7 +29,7 @@ A start for `headstart finetune --upstream`, not a finished model. It saw {saw}.
 | | |
 | --- | --- |
 | samples | {samples:,} in {epochs} epochs over a pool, {steps:,} steps |
-| time in steps | {hours:.2f} h: {samples_per_second:.0f} samples/s |
+| time in steps | {hours:.2f} h: {samples_per_second:.0f} samples/s; the network is busy {busy:.0%} of the time |
 | peak memory | {memory} |
 | machine | {machine} |
 
@@ -64,7 +64,7 @@ def card(record: Mapping[str, Any], *, simulated: bool) -> str:
         machine=f"{machine['processor']}, {machine['cores']} cores, {', '.join(machine['devices'])}",
         first=losses[0], last=losses[-1], curve=sparkline(losses),
         config=yaml.safe_dump({name: value for name, value in config.items() if value is not None}, sort_keys=False),
-        **{name: cost[name] for name in ("samples", "epochs", "steps", "hours", "samples_per_second")})
+        **{name: cost[name] for name in ("samples", "epochs", "steps", "hours", "samples_per_second", "busy")})
 
 
 def _scores(held_out: Mapping[str, Any]) -> str:
@@ -86,6 +86,11 @@ def _probe(looks: list[Mapping[str, Any]]) -> str:
     return ("Linear probe on simulated brains of other people and scanners; correlation, for sex the share of correct "
             f"answers:\n\n| label | untrained | trained |\n| --- | --- | --- |\n{rows}\n"
             f"| effective rank | {first['rank']:.1f} | {last['rank']:.1f} |\n\n")
+
+
+def domain(config: Mapping[str, Any], *, simulated: bool) -> str:
+    """What a model's config says its start learnt from: ``named``, or ``control`` where the labels were shuffled."""
+    return "control" if config["shuffle_labels"] else named(config, simulated=simulated)
 
 
 def named(config: Mapping[str, Any], *, simulated: bool) -> str:

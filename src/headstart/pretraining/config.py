@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from headstart.errors import HeadstartError
-from headstart.training.plan import Precision
+from headstart.training.plan import Optimizer, Precision
 
 Source = Literal["synthetic-mri", "real-mri", "video", "natural-images"]
 Objective = Literal["supervised", "masked", "contrastive"]
@@ -28,9 +28,10 @@ class PretrainConfig(BaseModel):
         pool: how many brains, clips or pictures are made where no ``data`` is given; how many files of it are used.
         generator, labelmaps: where the anatomy of simulated brains comes from.
         volume: the grid.
-        budget_samples: training samples in all, over as many epochs of the pool as that needs.
+        budget_samples: training samples in all, over as many epochs of the pool as that needs, or a part of it.
         shuffle_labels: each label goes to another sample: the control of what the images and training alone give.
-        learning_rate, weight_decay, batch_size, warmup_fraction, augmentation, precision: as in ``TrainingPlan``.
+        learning_rate, weight_decay, batch_size, warmup_fraction, augmentation, precision, optimizer: as in
+            ``TrainingPlan``.
         flip: left and right are swapped at random.
         probe: how many held-out simulated brains a linear probe reads now and then; 0: none.
     """
@@ -53,9 +54,27 @@ class PretrainConfig(BaseModel):
     warmup_fraction: float = Field(0.1, ge=0, lt=1)
     augmentation: float = Field(1.0, ge=0)
     precision: Precision = "float32"
+    optimizer: Optimizer = "adamw"
     flip: bool = True
     probe: int = Field(200, ge=0)
     seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def check(self) -> PretrainConfig:
+        """HeadstartError where one choice would do nothing to another."""
+        if self.shuffle_labels and self.objective != "supervised":
+            raise HeadstartError(f"shuffled labels change nothing in {self.objective} pre-training, which reads none",
+                                 fix="Leave --shuffle-labels out, or use --objective supervised.")
+        if self.labelmaps is not None and (self.source != "synthetic-mri" or self.data is not None):
+            raise HeadstartError("label maps are for brains that are simulated, and here none are", path=self.labelmaps,
+                                 fix="Leave --labelmaps out, or use --source synthetic-mri without --data.")
+        if self.source == "real-mri" and self.data is None:
+            raise HeadstartError("real MRI has to come from somewhere",
+                                 fix="Give --data STORE (see headstart prepare).")
+        if self.objective == "contrastive" and self.batch_size < 2:
+            raise HeadstartError("contrastive pre-training tells the samples of a batch apart, and one is alone",
+                                 fix="Give --batch-size 2 or more.")
+        return self
 
 
 def read_config(path: Path | None, options: Mapping[str, Any]) -> PretrainConfig:
@@ -66,7 +85,7 @@ def read_config(path: Path | None, options: Mapping[str, Any]) -> PretrainConfig
         options: by field; None where the option was not given.
 
     Raises:
-        HeadstartError: the file cannot be read, or a value is missing, unknown or out of range.
+        HeadstartError: the file cannot be read, a value is missing, unknown or out of range, or two do not go together.
     """
     values = {**_read(path), **{name: value for name, value in options.items() if value is not None}}
     try:

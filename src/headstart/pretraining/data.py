@@ -30,13 +30,10 @@ def is_first() -> bool:
 def pool_of(config: PretrainConfig, *, jobs: int) -> Path:
     """The store to train on: the one given, or one in the cache, made or completed if need be."""
     if config.data is not None:
-        recorded = config.source in ENDINGS and not (config.data / CONTRACT).exists()
-        return _recorded(config, config.data, jobs) if recorded else config.data
+        return _recorded(config, config.data, jobs) if config.source in ENDINGS else config.data
     if config.source == "synthetic-mri":
         return _simulated(config.pool, jobs, purpose="upstream", cohort="ageing", seed=config.seed,
                           generator=config.generator, labelmaps=config.labelmaps, volume=config.volume)
-    if config.source == "real-mri":
-        raise HeadstartError("real MRI has to come from somewhere", fix="Give --data STORE (see headstart prepare).")
     kind = PROCEDURAL[config.source]
     return _made([kind, config.seed, config.volume, config.pool], lambda path: write_pool(
         path, kind, n=config.pool, seed=config.seed, volume=config.volume))
@@ -44,6 +41,9 @@ def pool_of(config: PretrainConfig, *, jobs: int) -> Path:
 
 def _recorded(config: PretrainConfig, data: Path, jobs: int) -> Path:
     """The store of the clips or pictures in a folder, or of as many of them as the pool may hold."""
+    if (data / CONTRACT).exists():
+        raise HeadstartError(f"is a store of prepared brains, and the source is {config.source}", path=data,
+                             fix="Use --source real-mri or synthetic-mri, or give a folder of files.")
     files = some_of(find_files(data, ENDINGS[config.source]), config.pool, config.seed)
     states = [[str(file.path), file.label, file.path.stat().st_size, file.path.stat().st_mtime_ns] for file in files]
     return _made([config.source, config.seed, config.volume, states], lambda path: write_recorded(

@@ -72,7 +72,8 @@ class Pool:
         """HeadstartError if no sample has any of the labels."""
         if not self.labels:
             raise HeadstartError("has no scan with age, sex, regional volumes or a class", path=self.store.path,
-                                 fix="Pre-train on a store of simulated brains: headstart simulate --store.")
+                                 fix="Use --objective masked or contrastive, which need no labels; or fill "
+                                 "participants.tsv, or put files into one folder for each class.")
 
     def with_shuffled_labels(self, seed: int) -> Pool:
         """The same samples, each with the labels of another."""

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from headstart.backbones import BrainModel, build_model
+from headstart.backbones import BrainModel, build_backbone, build_model
+from headstart.brains.volumes import volume_spec
 from headstart.environment import environment
 from headstart.errors import HeadstartError
 from headstart.files import one_writer, read_json, write_json
 from headstart.modelfolder import CONFIG, ModelConfig, save_model
-from headstart.pretraining.card import card
+from headstart.pretraining.card import card, domain
 from headstart.pretraining.config import PretrainConfig, read_config
 from headstart.pretraining.curve import peak_memory_gib
 from headstart.pretraining.data import is_first, pool_of, probe_store
@@ -45,9 +46,10 @@ def pretrain(config: PretrainConfig, out: Path, *, jobs: int) -> dict[str, Any]:
     Returns:
         What stands in ``pretraining.json``: configuration, curve, scores, costs. Nothing in the other processes.
     """
+    build_backbone(config.backbone, volume_spec(config.volume))  # a wrong name is refused before a pool is made for it
     with one_writer(out) if is_first() else nullcontext():
         if is_first():
-            _claim(config, out)
+            _refuse_another(config, out)
         if not (out / CONFIG).exists():
             pool = Pool.open(pool_of(config, jobs=jobs))
             brains = Pool.open(probe_store(config.probe, pool.store.spec.name, jobs=jobs)) if config.probe else None
@@ -55,10 +57,10 @@ def pretrain(config: PretrainConfig, out: Path, *, jobs: int) -> dict[str, Any]:
         return read_json(out / RECORD) if is_first() else {}
 
 
-def _claim(config: PretrainConfig, out: Path) -> None:
-    """Make ``out`` this configuration's folder; HeadstartError names what differs if it is another's."""
+def _refuse_another(config: PretrainConfig, out: Path) -> None:
+    """HeadstartError, with what differs, if ``out`` is another configuration's folder."""
     if not (out / REQUEST).exists():
-        write_json(out / REQUEST, config.model_dump(mode="json"))
+        return
     other = read_config(out / REQUEST, {})  # JSON is YAML; what an older version did not know has its default
     if other != config:
         differing = [name for name in PretrainConfig.model_fields if getattr(other, name) != getattr(config, name)]
@@ -67,9 +69,11 @@ def _claim(config: PretrainConfig, out: Path) -> None:
 
 
 def _train(config: PretrainConfig, pool: Pool, brains: Pool | None, out: Path) -> None:
-    parts = _split(pool, config.seed)
+    parts = _split(pool, config)
     model = build_model(config.backbone, pool.store.spec, pool.outputs or 1, seed=config.seed)
     pretext = _pretext(config, pool, model)
+    if is_first():  # from here on the folder is this configuration's: nothing can be refused any more
+        write_json(out / REQUEST, config.model_dump(mode="json"))
     plan = plan_of(config, len(parts.train), pretext.augmentation)
     steps = plan.max_epochs * -(-len(parts.train) // plan.batch_size)
     monitor = Monitor(model, brains, out / TRAINING, steps)
@@ -85,16 +89,20 @@ def _train(config: PretrainConfig, pool: Pool, brains: Pool | None, out: Path) -
         _save(config, pool, model, record, out)
 
 
-def _split(pool: Pool, seed: int) -> Parts:
-    """Whole subjects are held out; the pieces of one clip are one subject."""
+def _split(pool: Pool, config: PretrainConfig) -> Parts:
+    """Whole subjects are held out, the pieces of one clip being one; trained on is what the budget allows."""
     subjects, owner = np.unique([stored.scan.subject for stored in pool.store.scans], return_inverse=True)
-    order = np.random.default_rng(seed).permutation(len(subjects))
+    random = np.random.default_rng(config.seed)
+    order = random.permutation(len(subjects))
     held = max(1, int(VALIDATION_SHARE * len(order)))
     if len(order) <= held:
         raise HeadstartError(f"{len(owner)} scans are too few to pre-train on", path=pool.store.path,
                              fix="Give a larger --pool, or a store with more scans.")
     is_held = np.isin(owner, order[:held])
-    return Parts(np.flatnonzero(~is_held), np.flatnonzero(is_held))
+    train = np.flatnonzero(~is_held)
+    if config.budget_samples < len(train):
+        train = np.sort(random.choice(train, config.budget_samples, replace=False))
+    return Parts(train, np.flatnonzero(is_held))
 
 
 def _pretext(config: PretrainConfig, pool: Pool, model: BrainModel) -> Pretext:
@@ -106,7 +114,7 @@ def _pretext(config: PretrainConfig, pool: Pool, model: BrainModel) -> Pretext:
 
 def plan_of(config: PretrainConfig, count: int, augmentation: float) -> TrainingPlan:
     """How to train on ``count`` samples: as many whole epochs as come nearest to the budget."""
-    shared = config.model_dump(include={"learning_rate", "weight_decay", "warmup_fraction", "precision"})
+    shared = config.model_dump(include={"learning_rate", "weight_decay", "warmup_fraction", "precision", "optimizer"})
     epochs = max(1, round(config.budget_samples / count))
     return TrainingPlan(**shared, augmentation=augmentation, batch_size=min(config.batch_size, count),
                         max_epochs=epochs, patience=epochs)
@@ -125,7 +133,7 @@ def _record(config: PretrainConfig, history: History, monitor: Monitor, scores: 
         "config": config.model_dump(mode="json"), "held_out": {"samples": len(parts.held_out), "scores": scores},
         "cost": {"samples": samples, "steps": steps[-1], "epochs": len(history.epochs), "seconds": round(seconds, 1),
                  "hours": round(seconds / 3600, 3), "samples_per_second": round(samples / max(seconds, 1e-9), 1),
-                 "peak_memory_gib": peak_memory_gib()},
+                 "busy": round(history.busy, 3), "peak_memory_gib": peak_memory_gib()},
         "curve": {"step": steps, "loss": losses}, "looks": list(monitor.looks.read().values()),
         "made_with": environment()}
 
@@ -135,5 +143,5 @@ def _save(config: PretrainConfig, pool: Pool, model: BrainModel, record: dict[st
     described = ModelConfig(
         backbone=config.backbone, num_outputs=model.num_outputs, contract=pool.store.contract, upstream="scratch",
         seen=sorted({stored.scan.dataset for stored in pool.store.scans}), simulated=simulated,
-        made_with=record["made_with"])
+        domain=domain(record["config"], simulated=simulated), made_with=record["made_with"])
     save_model(out, model, described, card(record, simulated=simulated))

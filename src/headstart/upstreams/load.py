@@ -79,7 +79,7 @@ def licence_of(source: str | Path, backbone_name: str, spec: VolumeSpec) -> str 
 
 
 def domain_of(source: str | Path, backbone_name: str, spec: VolumeSpec) -> str | None:
-    """What the weights were trained on, one of ``DOMAINS``: the record's, or a folder's own; None: not known."""
+    """What the weights were trained on: the record's, or a folder's own (see ``ModelConfig``); None: not known."""
     return _known(source, backbone_name, spec, "domain")
 
 
