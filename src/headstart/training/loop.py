@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -45,7 +45,8 @@ class Progress:
     step: int = 0
     loss_sum: float = 0.0
     weight_sum: float = 0.0
-    seconds: float = 0.0  # of this epoch
+    seconds: float = 0.0  # of this epoch's steps
+    waited: float = 0.0  # seconds of this epoch in which no batch was ready
     best_epoch: int = -1
     best_loss: float = math.inf
     epochs: list[dict[str, Any]] = field(default_factory=list)
@@ -101,9 +102,11 @@ class Run:
     def _epoch(self, stop: StopRequest) -> None:
         training_mode(self.model)
         batches = epoch_batches(self.train, self.plan.batch_size, self.seed, self.progress.epoch)
-        load = partial(self._load, epoch=self.progress.epoch)
+        load = partial(self._load, epoch=self.progress.epoch, limits=self.limits)
+        free = time.monotonic()
         for batch in prefetched(load, batches[self.progress.step:]):
             began = time.monotonic()
+            self.progress.waited += began - free
             stopping, loss = self._step(batch, stop)
             self.progress.seconds += time.monotonic() - began
             if self.watch is not None and self.fabric.is_global_zero:
@@ -112,17 +115,20 @@ class Run:
                 self._preempt(stop)
             if self.fabric.is_global_zero and time.monotonic() - self.saved_at > self.checkpoint_seconds:
                 self._save()
+            free = time.monotonic()
         self._close_epoch(self._validate())
 
-    def _load(self, indices: np.ndarray, epoch: int) -> Batch:
-        """This process's share of a batch."""
+    def _load(self, indices: np.ndarray, epoch: int, limits: Augmentation | None) -> Batch:
+        """This process's share of a batch; where there is no other device it is augmented here, in the background."""
         share = np.array_split(indices, self.fabric.world_size)[self.fabric.global_rank]
-        return load_batch(self.examples, share, self.seed, epoch)
+        batch = load_batch(self.examples, share, self.seed, epoch)
+        return _augmented(batch, limits) if self.fabric.device.type == "cpu" else batch
 
     def _on_device(self, batch: Batch, limits: Augmentation | None) -> Batch:
+        if self.fabric.device.type == "cpu":
+            return batch
         volumes = batch.volumes.to(self.fabric.device, non_blocking=True)
-        volumes = augment(volumes, batch.seeds, limits) if limits else volumes
-        return Batch(volumes, batch.targets.to(self.fabric.device), batch.seeds)
+        return _augmented(Batch(volumes, batch.targets.to(self.fabric.device), batch.seeds), limits)
 
     def _step(self, batch: Batch, stop: StopRequest) -> tuple[bool, float]:
         """One step of the optimiser: whether any process was asked to stop, and the loss before it."""
@@ -169,7 +175,7 @@ class Run:
         loss_sum = weight_sum = 0.0
         batches = np.array_split(self.validation, steps_per_epoch(len(self.validation), self.plan.batch_size))
         with torch.no_grad():
-            for batch in prefetched(partial(self._load, epoch=0), batches):
+            for batch in prefetched(partial(self._load, epoch=0, limits=None), batches):
                 torch.manual_seed(_step_seed(self.seed, 0, 0))
                 terms = self.objective(self.network, self._on_device(batch, None)) if len(batch) else _nothing()
                 loss_sum += float((terms.loss * terms.weight).sum())
@@ -185,9 +191,10 @@ class Run:
             progress.best_loss = math.inf if validation_loss is None else validation_loss
             self.best = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
         progress.epochs.append(asdict(Epoch(
-            progress.loss_sum / max(progress.weight_sum, 1e-12), validation_loss, self._rate(), progress.seconds)))
+            progress.loss_sum / max(progress.weight_sum, 1e-12), validation_loss, self._rate(), progress.seconds,
+            progress.waited)))
         progress.epoch += 1
-        progress.step, progress.loss_sum, progress.weight_sum, progress.seconds = 0, 0.0, 0.0, 0.0
+        progress.step, progress.loss_sum, progress.weight_sum, progress.seconds, progress.waited = 0, 0.0, 0.0, 0.0, 0.0
 
     def _done(self) -> bool:
         waited = self.progress.epoch - 1 - self.progress.best_epoch
@@ -290,6 +297,10 @@ def _apply(module: nn.Module, function: Callable[[Tensor], Tensor], examples: Ex
 def encode(model: BrainModel, examples: Examples, indices: np.ndarray, batch_size: int = 64) -> np.ndarray:
     """The features that the head of a ``BrainModel`` reads: float32 (n, num_features)."""
     return _apply(model, model.normed_features, examples, indices, batch_size)
+
+
+def _augmented(batch: Batch, limits: Augmentation | None) -> Batch:
+    return replace(batch, volumes=augment(batch.volumes, batch.seeds, limits)) if limits else batch
 
 
 def _step_seed(seed: int, epoch: int, step: int) -> int:
