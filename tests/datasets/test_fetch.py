@@ -9,6 +9,7 @@ import tarfile
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,22 @@ def test_a_file_damaged_here_is_fetched_again(openneuro: Publisher, tmp_path):
     path.write_bytes(good[:-1] + b"\x00")
     fetch(find("ds000011"), tmp_path, mirror=openneuro.address)
     assert path.read_bytes() == good
+
+
+def test_a_long_download_says_how_far_it_is(openneuro: Publisher, tmp_path, monkeypatch):
+    monkeypatch.setattr(import_module("headstart.datasets.fetch"), "SAID_EVERY_S", 0.0)
+    said: list[str] = []
+    fetch(find("ds000011"), tmp_path, mirror=openneuro.address, say=said.append)
+    assert said[0] == "1 of 5: dataset_description.json"
+    assert sum(line.endswith(" MB") for line in said) >= 5
+
+
+def test_a_publisher_that_withdraws_a_file_is_told_apart_from_a_bad_line(openneuro: Publisher, tmp_path):
+    gone = (RemoteFile("gone.nii.gz", "gone.nii.gz"),)
+    one = replace(find("synthseg-label-maps"), base=openneuro.address, files=gone)
+    with pytest.raises(HeadstartError, match="404") as refusal:
+        fetch(one, tmp_path)
+    assert "headstart data list" in refusal.value.fix
 
 
 def label_maps(publisher: Publisher, content: bytes, sha256: str):

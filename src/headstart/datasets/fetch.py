@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 import urllib.parse
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from headstart.files import one_writer, read_json, sha256_file, write_json
 
 RECEIPT = "fetched.json"  # what came, with size and digest; while it agrees with the folder there is nothing to do
 PARTS = ".download"
+SAID_EVERY_S = 10.0
 Say = Callable[[str], None]
 
 
@@ -23,7 +25,7 @@ def fetch(dataset: Dataset, out: str | Path, *, mirror: str | None = None, say: 
 
     Args:
         mirror: an address to use for the publisher's, with the same paths below it.
-        say: told of every file as it begins.
+        say: told of every file as it begins, and about every ten seconds how much of it is here.
 
     Returns:
         The BIDS folder (of label maps: the folder of the maps).
@@ -47,14 +49,14 @@ def fetch(dataset: Dataset, out: str | Path, *, mirror: str | None = None, say: 
         folder = out / PARTS if dataset.layout == "ixi" else out
         for position, file in enumerate(files, 1):
             say(f"{position} of {len(files)}: {file.path}")
-            fetch_file(file, base, folder)
+            fetch_file(file, base, folder, _telling(say))
         if dataset.layout == "ixi":
             ixi.lay_out(folder, out, dataset)
         _write_receipt(out, dataset.name)
     return out
 
 
-def fetch_file(file: RemoteFile, base: str, folder: Path, progress: Progress | None = None) -> Path:
+def fetch_file(file: RemoteFile, base: str, folder: Path, progress: Progress) -> Path:
     """One file, whole and checked, at ``folder / file.path``; one that is there and right stays."""
     path = folder / file.path
     if path.is_file() and not _differs(path, file):
@@ -69,6 +71,19 @@ def fetch_file(file: RemoteFile, base: str, folder: Path, progress: Progress | N
                              fix="Run the same command again; if it stays so, the publisher has changed the file.")
     finish(part, path)
     return path
+
+
+def _telling(say: Say) -> Progress:
+    """Speaks now and then: an archive of gigabytes must not look as if it had stopped."""
+    last = time.monotonic()
+
+    def progress(done: int, total: int | None) -> None:
+        nonlocal last
+        if time.monotonic() - last >= SAID_EVERY_S:
+            last = time.monotonic()
+            say(f"  {done / 1e6:,.0f} MB" + (f" of {total / 1e6:,.0f} MB" if total else ""))
+
+    return progress
 
 
 def _differs(path: Path, file: RemoteFile) -> str:
