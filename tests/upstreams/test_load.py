@@ -195,6 +195,15 @@ def test_tables_show_every_record_and_every_key() -> None:
     assert all(key in text for key in (*report.copied, *report.dropped, "OpenNeuro", "unverified"))
 
 
+def test_the_starts_inside_the_package_stand_first_with_what_they_fit() -> None:
+    names = list(catalogue_table(catalogue()).columns[0].cells)
+    backbones = dict(zip(names, catalogue_table(catalogue()).columns[2].cells, strict=True))
+    shipped = {"synthetic-mri", "procedural-images", "procedural-video", "control"}
+    assert set(names[: len(shipped)]) == shipped
+    assert {"cnn-small-4mm", "vit-mini-4mm"} <= set(backbones["synthetic-mri"].split(", "))
+    assert backbones["real-mri"] == "any"  # none is shipped, and it may be one's own
+
+
 def test_the_receipt_is_one_page_with_every_key(tmp_path: Path) -> None:
     net = build_backbone("deepbet-encoder", SPEC)
     report = replace(load_into("deepbet", net, "deepbet-encoder", SPEC), source="<script>alert(1)</script>")

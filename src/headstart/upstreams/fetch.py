@@ -65,6 +65,11 @@ def starts_folder() -> Path:
     return Path(os.environ.get("HEADSTART_STARTS") or Path(headstart.__file__).parent / "starts")
 
 
+def variants(source: Shipped) -> list[str]:
+    """Of a shipped start: each ``<backbone>-<volume>`` that is there."""
+    return sorted(path.parent.name for path in (starts_folder() / source.folder).glob("*-*/config.json"))
+
+
 def default_start(backbone: str, volume: str) -> str:
     """The start that is used when none is named: ``synthetic-mri`` where it is shipped, else ``scratch``."""
     shipped = starts_folder() / "synthetic-mri" / f"{backbone}-{volume}" / "config.json"
@@ -97,7 +102,7 @@ def _packaged(source: Package) -> Path:
 def _shipped(name: str, source: Shipped, backbone: str | None, volume: str | None) -> Path:
     folder = starts_folder() / source.folder / f"{backbone}-{volume}"
     if not (folder / "config.json").is_file():
-        there = sorted(path.name for path in folder.parent.glob("*-*")) if folder.parent.is_dir() else []
+        there = variants(source)
         raise HeadstartError(f"no start '{name}' is shipped for backbone '{backbone}' at '{volume}'", path=folder,
                              fix=f"There are: {', '.join(there) or 'none'}. Make one with `headstart pretrain`, and "
                              "give its model folder as --upstream.")

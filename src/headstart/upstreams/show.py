@@ -9,19 +9,25 @@ from rich.table import Column, Table
 
 from headstart.adaptation import TransferReport
 from headstart.files import atomic_write
-from headstart.upstreams.base import Upstream
-from headstart.upstreams.fetch import is_here
+from headstart.upstreams.base import Shipped, Upstream
+from headstart.upstreams.fetch import is_here, variants
 
 
 def catalogue_table(upstreams: Iterable[Upstream]) -> Table:
-    """One row for each record: ``weights list``."""
+    """One row for each record, those inside the package first: ``weights list``."""
     table = Table(Column("name", no_wrap=True), "domain", "backbone", "size", "licence", "proven", "here")
-    for upstream in upstreams:
-        table.add_row(upstream.name, upstream.domain or "", ", ".join(upstream.backbones) or "any",
+    for upstream in sorted(upstreams, key=lambda upstream: not _fitting(upstream)):
+        fitting = ", ".join(_fitting(upstream) or upstream.backbones) or "any"
+        table.add_row(upstream.name, upstream.domain or "", fitting,
                       "" if upstream.parameters is None else f"{upstream.parameters / 1e6:.1f} M",
                       upstream.licence + ("" if upstream.commercial else " (accept)"),
                       "yes" if upstream.verified else "unverified", "yes" if is_here(upstream) else "")
     return table
+
+
+def _fitting(upstream: Upstream) -> list[str]:
+    """Of a start inside the package: each backbone and volume that it is there for."""
+    return variants(upstream.source) if isinstance(upstream.source, Shipped) else []
 
 
 def record_table(upstream: Upstream) -> Table:
