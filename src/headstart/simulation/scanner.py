@@ -15,14 +15,15 @@ from headstart.brains.intensity import scale_robust
 from headstart.brains.volumes import VolumeSpec, template
 from headstart.errors import HeadstartError
 from headstart.simulation.base import PURPOSES, TISSUES, Shape, Subject
-from headstart.simulation.fields import scatter, smooth_volume
+from headstart.simulation.fields import scatter, smooth_field, smooth_volume
 
 # Where a tissue lies between cortex (0) and white matter (1); fluid apart. Chosen by eye on T1w scans, not fitted.
 BETWEEN = {"cortex": 0.0, "entorhinal": -0.05, "white": 1.0, "lesion": 0.35, "hippocampus": 0.05, "amygdala": 0.0,
-           "thalamus": 0.6, "putamen": 0.25, "caudate": 0.12, "pallidum": 0.8, "cerebellum_grey": 0.3,
-           "cerebellum_white": 0.95, "brainstem": 0.85, "nigra": 0.6}
+           "thalamus": 0.66, "putamen": 0.25, "caudate": 0.12, "pallidum": 0.8, "cerebellum_grey": 0.3,
+           "cerebellum_white": 1.08, "brainstem": 0.85, "nigra": 0.6}
 FLUID = ("csf", "lateral_ventricles", "third_ventricle")
 FAR_MM = 8.0  # depths are known this far from the brain's outline: it is the rim that stores keep
+TEXTURE_MM = ((30.0, 0.8), (14.0, 0.6))  # knots and share of each band of ``Scanner.texture``
 CONTRAST_YEARS, CONTRAST_LOSS = 55.0, 0.03  # contrasts hold at this age; loss per decade, chosen
 
 
@@ -33,6 +34,8 @@ class Scanner:
     Attributes:
         fluid, grey: intensities of fluid and of cortex, white matter at 1.
         tissue_sd: of each tissue's place between grey and white, from subject to subject.
+        texture: standard deviation of how cortex and white matter vary within a brain (myelin, iron), over the
+            contrast between the two.
         bias: standard deviation of the log field that bias correction leaves.
         blur_mm: standard deviation, along each axis (thick slices blur one axis more).
         noise: standard deviation of Rician noise at the grid's own voxels, white matter at 1.
@@ -45,6 +48,7 @@ class Scanner:
     fluid: float
     grey: float
     tissue_sd: float
+    texture: float
     bias: float
     blur_mm: tuple[float, float, float]
     noise: float
@@ -75,8 +79,9 @@ def draw_scanner(rng: np.random.Generator, *, name: str = "sim", purpose: str = 
     thick[int(rng.integers(3))] += between(0.0, 0.8)
     return Scanner(
         name=name, grey=float(grey), fluid=float(grey) * between(0.25, 0.6), tissue_sd=0.07 * strength,
-        bias=between(0.01, 0.06), blur_mm=(thick[0], thick[1], thick[2]), noise=between(0.002, 0.012),
-        outline_mm=outline_mm, rim=between(0.0, 0.6), ringing=between(-0.02, 0.025), motion=between(-0.02, 0.04))
+        texture=between(0.0, 0.2), bias=between(0.01, 0.06), blur_mm=(thick[0], thick[1], thick[2]),
+        noise=between(0.002, 0.012), outline_mm=outline_mm, rim=between(0.0, 0.6),
+        ringing=between(-0.02, 0.025), motion=between(-0.02, 0.04))
 
 
 def acquire(shape: Shape, subject: Subject, scanner: Scanner, spec: VolumeSpec) -> torch.Tensor:
@@ -86,7 +91,8 @@ def acquire(shape: Shape, subject: Subject, scanner: Scanner, spec: VolumeSpec) 
         (X, Y, Z) float32; white matter about 1; exactly 0 outside the brain.
     """
     rng = subject.rng("scan")
-    image = scatter(_levels(rng, subject, scanner) @ shape.tissues, spec)
+    levels = _levels(rng, subject, scanner)
+    image = scatter(levels @ shape.tissues + _textured(rng, levels, shape, scanner, spec), spec)
     depth = scatter(shape.depth_mm, spec, outside=-FAR_MM)
     image = image + _rim(rng, depth, scanner, spec)
     image = _blurred(image, [s / spec.spacing_mm for s in scanner.blur_mm])
@@ -116,6 +122,14 @@ def _levels(rng: np.random.Generator, subject: Subject, scanner: Scanner) -> tor
             place = BETWEEN[tissue] + scanner.tissue_sd * rng.standard_normal() * (tissue not in ("cortex", "white"))
             values.append(grey + (1 - grey) * place)
     return torch.tensor(values, dtype=torch.float32)
+
+
+def _textured(rng: np.random.Generator, levels: torch.Tensor, shape: Shape, scanner: Scanner,
+              spec: VolumeSpec) -> torch.Tensor:
+    """(n,) what regions of cortex and of white matter are brighter or darker by, each with a pattern of its own."""
+    cortex, white = TISSUES.index("cortex"), TISSUES.index("white")
+    patterns = smooth_field(rng, spec, TEXTURE_MM, channels=2) * (scanner.texture * (levels[white] - levels[cortex]))
+    return patterns[0] * shape.tissues[cortex] + patterns[1] * shape.tissues[white]
 
 
 def _rim(rng: np.random.Generator, depth: torch.Tensor, scanner: Scanner, spec: VolumeSpec) -> torch.Tensor:
