@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -58,7 +59,8 @@ class Scan:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Scan:
-        return cls(**{**value, "path": Path(value["path"])})
+        columns = {sys.intern(name): cell for name, cell in value["columns"].items()}  # 100,000 scans share their names
+        return cls(**{**value, "path": Path(value["path"]), "columns": columns})
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -221,7 +222,7 @@ def _rows(plan: Design, chunk: Sequence[int]) -> tuple[np.ndarray, list[dict[str
 
 def _scan(dataset: str, index: int, row: dict[str, float | str]) -> Scan:
     own = ("age", "sex", "site")
-    columns = {name: _text(value, name) for name, value in row.items() if name not in own}
+    columns = {sys.intern(name): _text(value, name) for name, value in row.items() if name not in own}
     return Scan(dataset, participant(index), "", Path(f"{participant(index)}_T1w.nii.gz"), str(row["site"]),
                 age_years=round(float(row["age"]), 1), sex=str(row["sex"]), columns=columns,
                 subject=f"{dataset}/{participant(index)}", simulated=True)
