@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from headstart.brains.bids import read_bids
 from headstart.brains.store import Store
 from headstart.errors import HeadstartError
+from headstart.simulation import diffusion
 from headstart.simulation.cohort import write_cohort, write_store
 from headstart.simulation.diffusion import CONDITIONS, DiffusionGenerator, Recipe, predicted, read_fitted
 from headstart.simulation.diffusion_fit import CHECKPOINT, fit, measured_conditions
@@ -93,6 +95,17 @@ def test_a_network_listens_to_its_conditions():
     assert all(not torch.allclose(plain, predicted(unet, latent, step, torch.eye(4)[i:i + 1])) for i in range(4))
 
 
+def test_what_has_learnt_nothing_draws_latents_of_the_right_spread(model: Path):
+    """MONAI's networks answer zero at first, and v is zero where nothing is known; noise is not."""
+    whole = diffusion._model(model)
+    recipe = TINY.model_copy(update={"sampling_steps": 20})
+    for prediction, low, high in (("v_prediction", 0.85, 1.01), ("epsilon", 10, np.inf)):
+        fitted = whole.fitted.model_copy(update={"recipe": recipe.model_copy(update={"prediction": prediction})})
+        drawn = replace(whole, fitted=fitted, unet=TINY.networks()[1].eval()).draw(
+            torch.randn(whole.latent_shape, generator=torch.Generator().manual_seed(0)), torch.zeros(4))
+        assert low < float(drawn.std()) < high
+
+
 @pytest.mark.parametrize(("wrong", "problem"), [
     ({"generator": "diffusion"}, "belong together"), ({"model": Path("nowhere"), "generator": "diffusion"}, "finished"),
     ({"model": Path("nowhere")}, "belong together")])
@@ -145,7 +158,6 @@ def bundle(tmp_path: Path) -> Path:
 
 
 def test_the_published_bundle_loads_by_its_own_configuration(bundle: Path, tmp_path: Path, monkeypatch):
-    from headstart.simulation import diffusion
     from headstart.simulation.base import draw_subject
 
     model = diffusion._model(bundle)
