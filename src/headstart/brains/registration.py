@@ -12,14 +12,19 @@ from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk
+from scipy.ndimage import gaussian_filter, map_coordinates
 
 from headstart.brains.volumes import Template
 
 Kind = Literal["affine", "rigid"]
 Linear = sitk.AffineTransform | sitk.Euler3DTransform
+Pose = tuple[float, ...]  # rotations about x, y and z, radians
+REST: Pose = (0.0, 0.0, 0.0)
 GRID = "4mm"  # a grid twice as fine has eight times the voxels
-SURE_CORRELATION = 0.40  # below it other starting poses are tried; 96 real scans from rest: 0.50-0.75
-TILTS_DEGREES = (-30.0, 0.0, 30.0)
+NODS_DEGREES = range(-120, 121, 30)  # about left-right: heads that look down, or that lie
+TURNS_DEGREES = range(-60, 61, 30)  # about the other two axes
+CLEARLY_BETTER = 0.005  # in correlation: two starts that end in the same place differ by less
+LOOK_EVERY, LOOK_SMOOTH_MM = 2, 6.0  # template voxels between the points that poses are compared at
 
 
 @dataclass(frozen=True)
@@ -43,10 +48,10 @@ def register(brain: np.ndarray, affine: np.ndarray, template: Template, kind: Ki
     fixed = as_itk(np.where(template.brain, template.t1, 0), template.spec.affine)
     moving = as_itk(brain, affine)
     centres = _centre(template.brain, template.spec.affine), _centre(brain > 0, affine)
-    best = _optimise(fixed, moving, centres, kind, (0.0, 0.0, 0.0))
-    if best.correlation < SURE_CORRELATION:
-        others = [_optimise(fixed, moving, centres, kind, tilt) for tilt in _tilts()]
-        best = max([best, *others], key=lambda alignment: alignment.correlation)
+    best = _optimise(fixed, moving, _initial(centres, kind, REST))
+    if (pose := _likeliest_pose(brain, affine, template, centres)) != REST:
+        turned = _optimise(fixed, moving, _initial(centres, kind, pose))
+        best = turned if turned.correlation > best.correlation + CLEARLY_BETTER else best
     return best
 
 
@@ -63,9 +68,23 @@ def as_itk(data: np.ndarray, affine: np.ndarray) -> sitk.Image:
     return image
 
 
-def _tilts() -> list[tuple[float, ...]]:
-    """Rotations about x, y, z in radians: every combination but rest."""
-    return [tuple(np.deg2rad(tilt)) for tilt in product(TILTS_DEGREES, repeat=3) if any(tilt)]
+def _likeliest_pose(brain: np.ndarray, affine: np.ndarray, template: Template,
+                    centres: tuple[np.ndarray, np.ndarray]) -> Pose:
+    """The pose in which the brain, only turned about its centre, is most like the template."""
+    look = np.zeros(template.t1.shape, bool)
+    look[(slice(None, None, LOOK_EVERY),) * 3] = True
+    wanted = np.where(template.brain, template.t1, 0)[look]
+    points = np.argwhere(look) @ template.spec.affine[:3, :3].T + template.spec.affine[:3, 3] - centres[0]
+    spacing = np.diag(affine)[:3]
+    smooth = gaussian_filter(brain.astype(np.float32), LOOK_SMOOTH_MM / spacing)
+
+    def likeness(pose: Pose) -> float:
+        turn = np.reshape(sitk.Euler3DTransform((0.0, 0.0, 0.0), *pose).GetMatrix(), (3, 3))
+        voxels = (points @ turn.T + centres[1] - affine[:3, 3]) / spacing
+        return float(np.corrcoef(map_coordinates(smooth, voxels.T, order=1), wanted)[0, 1])
+
+    degrees = product(NODS_DEGREES, TURNS_DEGREES, TURNS_DEGREES)
+    return max((tuple(np.deg2rad(pose).tolist()) for pose in degrees), key=likeness)
 
 
 def _centre(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
@@ -73,9 +92,8 @@ def _centre(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
     return affine[:3, :3] @ voxel + affine[:3, 3]
 
 
-def _optimise(fixed: sitk.Image, moving: sitk.Image, centres: tuple[np.ndarray, np.ndarray], kind: Kind,
-              tilt: tuple[float, ...]) -> Alignment:
-    transform = _initial(centres, kind, tilt)
+def _optimise(fixed: sitk.Image, moving: sitk.Image, transform: Linear) -> Alignment:
+    """The alignment reached from ``transform``, which is moved there."""
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsCorrelation()
     method.SetInterpolator(sitk.sitkLinear)
@@ -90,10 +108,10 @@ def _optimise(fixed: sitk.Image, moving: sitk.Image, centres: tuple[np.ndarray, 
     return Alignment(np.linalg.inv(_matrix(transform)), float(-method.GetMetricValue()))
 
 
-def _initial(centres: tuple[np.ndarray, np.ndarray], kind: Kind, tilt: tuple[float, ...]) -> Linear:
-    """Centres of mass on each other, turned by ``tilt``. ITK transforms map fixed (template) to moving points."""
+def _initial(centres: tuple[np.ndarray, np.ndarray], kind: Kind, pose: Pose) -> Linear:
+    """Centres of mass on each other, turned by ``pose``. ITK transforms map fixed (template) to moving points."""
     fixed_centre, moving_centre = centres
-    rotation = sitk.Euler3DTransform(fixed_centre.tolist(), *tilt, (moving_centre - fixed_centre).tolist())
+    rotation = sitk.Euler3DTransform(fixed_centre.tolist(), *pose, (moving_centre - fixed_centre).tolist())
     if kind == "rigid":
         return rotation
     transform = sitk.AffineTransform(3)
