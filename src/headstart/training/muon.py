@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -32,7 +32,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(groups, {"lr": rate, "weight_decay": 0.0, "matrices": False})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # nothing here asks for the loss again
         for group in self.param_groups:
             learning = [p for p in group["params"] if p.grad is not None]
             for parameter in learning:
@@ -51,10 +51,10 @@ class Muon(torch.optim.Optimizer):
 
     def _ahead(self, parameter: Tensor) -> Tensor:
         """Nesterov's momentum."""
-        state = self.state[parameter]
-        momentum = state.setdefault("momentum", torch.zeros_like(parameter))
-        momentum.lerp_(parameter.grad, 1 - MOMENTUM)
-        return parameter.grad.lerp(momentum, MOMENTUM)
+        gradient = cast(Tensor, parameter.grad)  # `step` leaves out those without
+        momentum: Tensor = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
+        momentum.lerp_(gradient, 1 - MOMENTUM)
+        return gradient.lerp(momentum, MOMENTUM)
 
     def _adam(self, parameters: list[Tensor], rate: float) -> None:
         for parameter in parameters:
