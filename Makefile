@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= runs/demo
 
-.PHONY: help demo test test-long check bench format clean
+.PHONY: help demo test test-long check docs bench format clean
 help:
 	@echo "make demo       the starts in the package, compared on simulated brains -> $(OUT)/report.html"
 	@echo "make test       checks and the whole test suite"
 	@echo "make test-long  the same with the full kill, fuzz and error-rate tests (hours)"
 	@echo "make check      ruff and mypy"
+	@echo "make docs       the documentation -> site/index.html"
 	@echo "make bench      speed beside peers, as ratios"
 	@echo "make format     ruff format of imports and style"
 
@@ -35,6 +36,9 @@ check: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+docs: .venv/ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 bench: .venv/ready
 	$(BIN)/python -m benchmarks
 
@@ -42,4 +46,4 @@ format: .venv/ready
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs site

@@ -28,10 +28,15 @@ def create_model(backbone: str, *, upstream: str | Path = "scratch", num_outputs
 
     Args:
         backbone: see ``headstart finetune --help``.
-        upstream: where its weights begin: a name of ``headstart weights list``, a model folder, or a checkpoint.
+        upstream: where its weights begin: a name of ``headstart weights list``, or a model folder (a bare checkpoint
+            goes through ``headstart weights import`` first).
         volume: the grid, which gives X, Y and Z.
         seed: of what is drawn at random; the head always is.
         accept_licence: of a start that is not for commercial use.
+
+    Returns:
+        A ``BrainModel`` in training mode: outputs are logits, or numbers in the target's unit once
+        ``set_target_scale`` was called.
 
     Raises:
         HeadstartError: an unknown name, or weights that do not fit.
@@ -50,6 +55,9 @@ class Model:
 
     def predict(self, scan: str | Path) -> Prediction:
         """Prepare the T1w scan as the model's contract says, verify that, and answer.
+
+        Args:
+            scan: a NIfTI file, whole head or extracted brain.
 
         Returns:
             ``value`` and ``interval`` (or ``probabilities``), ``verdict`` and ``checks`` (quality), ``done`` and
@@ -73,6 +81,11 @@ class Model:
     def explain(self, scan: str | Path, method: str = "gradient") -> Image:
         """What moves the answer, as an image on the scan's own voxels (see ``headstart.explanation``).
 
+        Args:
+            scan: a T1w scan.
+            method: ``gradient`` (SmoothGrad, arXiv 1706.03825), ``occlusion`` (arXiv 1311.2901) or ``attention``
+                (rollout, arXiv 2005.00928; transformers only).
+
         Raises:
             HeadstartError: the scan violates the contract, or the model has no map of this kind.
         """
@@ -90,6 +103,9 @@ class Model:
 
 def load(model: str | Path) -> Model:
     """A finished model by folder or shipped name.
+
+    Args:
+        model: ``runs/age`` or ``runs/age/model`` as finetune wrote it, or a shipped name (``brain-age-synthetic``).
 
     Raises:
         HeadstartError: there is none, or it is a start that was never taught a task.

@@ -111,11 +111,15 @@ class BrainAgeRegressor(RegressorMixin, _BrainEstimator):
     """A number (such as age) from T1w scans.
 
     Args:
-        backbone, upstream: as for ``headstart finetune``.
+        backbone: as for ``headstart finetune``.
+        upstream: where the weights begin, as for ``headstart finetune``; ``scratch`` unless one is given.
         volume: grid in template space.
         store: a prepared store, whose row numbers are then what ``fit`` and ``predict`` take as X.
         mode: what learns: ``full``, ``frozen``, ``lora`` or ``probe``.
         epochs: at most; training stops when the validation part gets no better.
+        learning_rate: peak of the schedule.
+        batch_size: scans a step, at most.
+        accept_licence: of a start that is not for commercial use.
         validation_fraction: of the scans, held out to stop at the right time and to measure errors on.
         random_state: all that is random follows from it.
 

@@ -22,7 +22,8 @@ class GrayInput(Step):
     Args:
         weight: key of the first kernel, (out, 3, ...).
         constant: key that takes the constant: a ``bias``, or a ``running_mean``.
-        mean, std: the source's normalisation, per channel, on the [0, 1] scale.
+        mean: the source's normalisation, per channel, on the [0, 1] scale.
+        std: likewise.
     """
 
     weight: str

@@ -18,7 +18,9 @@ class FuseQkv(Step):
     """Stack separate query, key and value layers into one; a bias that the source does not have is zero there.
 
     Args:
-        query, key, value: names below a block, e.g. ``attn.q``.
+        query: name below a block, e.g. ``attn.q``.
+        key: likewise.
+        value: likewise.
         fused: the name of the stack.
     """
 
@@ -52,7 +54,8 @@ class JoinQvBias(Step):
     """Query and value biases beside a fused weight become its bias; the key's is zero (BEiT, VideoMAE).
 
     Args:
-        query, value: names of the biases below a block.
+        query: name of the bias below a block.
+        value: likewise.
         fused: the layer they belong to.
     """
 

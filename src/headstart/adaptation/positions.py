@@ -84,7 +84,9 @@ class JoinSpaceTimePositions(Step):
     """Separate positions of time and of the plane, which MAE-ST adds up (arXiv 2205.09113), become one table.
 
     Args:
-        time, plane, first: (1, T, width), (1, H*W, width) and, of the class token, (1, 1, width).
+        time: key of the positions in time, (1, T, width).
+        plane: in the plane, (1, H*W, width).
+        first: of the class token, (1, 1, width).
         key: where the sum goes, (1, 1 + T*H*W, width).
     """
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from headstart.errors import HeadstartError
 
 State = dict[str, Tensor]
+"""A state dict: tensors by name."""
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,7 @@ BACKBONES: dict[str, Callable[[VolumeSpec], Backbone]] = {
     "swin-unetr": lambda spec: SwinUnetrEncoder(),
     "resenc-large": lambda spec: ResidualEncoder(),
 }
+"""Backbones by name: what builds a fresh one for volumes on a grid."""
 
 
 def build_backbone(name: str, spec: VolumeSpec, *, seed: int = 0) -> Backbone:
@@ -78,7 +79,11 @@ def build_backbone(name: str, spec: VolumeSpec, *, seed: int = 0) -> Backbone:
 
 
 def build_model(name: str, spec: VolumeSpec, num_outputs: int, *, seed: int = 0) -> BrainModel:
-    """A fresh backbone with a fresh head of ``num_outputs``, both a function of ``seed`` alone."""
+    """A fresh backbone with a fresh head of ``num_outputs``, both a function of ``seed`` alone.
+
+    Raises:
+        HeadstartError: there is no such backbone.
+    """
     backbone = build_backbone(name, spec, seed=seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)

@@ -96,6 +96,9 @@ def augment(volumes: Tensor, seeds: Sequence[int] | np.ndarray, limits: Augmenta
         volumes: (n, 1, X, Y, Z) float32 on one of the known grids, scaled as in a store; 0 is background.
         seeds: n integers, see ``sample_seeds``.
         limits: how far to go.
+
+    Returns:
+        (n, 1, X, Y, Z) float32.
     """
     spec = spec_of(tuple(volumes.shape[2:]))
     size = _chunk(volumes)

@@ -94,7 +94,8 @@ def regression_calibration(truth: np.ndarray, predicted: np.ndarray, folds: Sequ
     """From held-out predictions, one scan a person.
 
     Args:
-        truth, predicted: (n,), each person predicted by the fold model that had not seen it.
+        truth: (n,), in the target's unit.
+        predicted: (n,), each person by the fold model that had not seen it.
         folds: (n,), which model that was.
         outside: (m,) absolute errors of the saved model on people of other sites.
     """
@@ -114,7 +115,11 @@ def _covered(errors: np.ndarray, fold: np.ndarray) -> np.ndarray:
 
 
 def conformal_quantile(errors: np.ndarray, level: float = LEVEL) -> float | None:
-    """The error that a new person stays under with probability ``level``; None if that needs more people."""
+    """The error that a new person stays under with probability ``level``; None if that needs more people.
+
+    Split conformal prediction (Lei et al., JASA 2018): of ``errors`` (n,) the one with rank ⌈(n + 1) level⌉, in their
+    unit. It holds for people exchangeable with those, so not at a new site.
+    """
     rank = int(np.ceil((len(errors) + 1) * level))
     return None if rank > len(errors) else float(np.sort(errors)[rank - 1])
 
@@ -124,7 +129,8 @@ def classification_calibration(validation: tuple[np.ndarray, np.ndarray],
     """A temperature from validation scans, and what it does to held-out ones.
 
     Args:
-        validation, held_out: class indices (n,) and probabilities (n, C).
+        validation: class indices (n,) and probabilities (n, C).
+        held_out: likewise, of people that nothing was chosen on.
     """
     (truth, shares), (new_truth, new_shares) = validation, held_out
     if not len(truth):

@@ -78,6 +78,7 @@ DATASETS = {record.name: record for record in (
             "as stated on its page; cite Pinaya et al. 2022, arXiv 2209.07162",
             "100,000 brains drawn from a diffusion model of UK Biobank; prepare reads its folder", 591),
 )}
+"""The data sets by name."""
 
 
 def find(name: str) -> Dataset:

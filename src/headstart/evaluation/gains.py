@@ -85,7 +85,10 @@ def scale_of(metric: Metric) -> float:
 
 
 def gain(bootstrap: Bootstrap, pair: Pair, metric: Metric) -> Gain:
-    """The gain of one start."""
+    """The gain of one start over what it is paired with, with its 95 % interval over people and seeds.
+
+    Positive where the start is better, whichever way the metric points.
+    """
     absolute, relative = pair.sampled(bootstrap, metric)
     people = pair.start.num_subjects
     value, p = bootstrap.crossed(absolute, people, "the score is undefined")

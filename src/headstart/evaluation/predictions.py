@@ -65,7 +65,8 @@ class Predictions:
 
         Args:
             scans: n scans.
-            seed, partition: one for all, or (n,).
+            seed: one for all, or (n,).
+            partition: one for all, or (n,).
             truth: (n,) number or class index.
             output: (n,) numbers, or (n, C) class probabilities.
         """

@@ -267,7 +267,8 @@ def delong(positive: np.ndarray, a: np.ndarray, b: np.ndarray, cluster: np.ndarr
 
     Args:
         positive: (n,) bool.
-        a, b: (n,) scores of two models for the same scans.
+        a: (n,) one model's scores.
+        b: (n,) the other's, for the same scans.
         cluster: (n,) subject of each scan.
 
     Raises:

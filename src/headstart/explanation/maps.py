@@ -129,3 +129,4 @@ def _on_grid(tokens: Tensor, backbone: VisionTransformer, spec: VolumeSpec) -> T
 
 METHODS: dict[str, Callable[[BrainModel, Tensor, VolumeSpec, int], np.ndarray]] = {
     "gradient": _gradient, "occlusion": _occlusion, "attention": _attention}
+"""Kinds of maps by name; see ``explain``."""

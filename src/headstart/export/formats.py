@@ -62,4 +62,5 @@ def _hub_folder(folder: Path, out: Path) -> Path:
 
 FORMATS: dict[str, Callable[[Path, Path], Path]] = {
     "onnx": _onnx, "safetensors": _safetensors, "hub-folder": _hub_folder}
+"""Formats by name: from a model folder and a target path to what was written."""
 SUFFIX = {"onnx": ".onnx", "safetensors": ".safetensors", "hub-folder": "-hub"}

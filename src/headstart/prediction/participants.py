@@ -63,7 +63,8 @@ def predict_participants(bids: Path, out: Path, model: FinishedModel, *, labels:
     Args:
         bids: the data set; nothing in it is written.
         out: folder for the derivatives; several calls, also at once, may share it for one model.
-        labels, sessions: only these, with or without ``sub-`` and ``ses-``; all by default.
+        labels: only these participants, with or without ``sub-``; all by default.
+        sessions: only these, with or without ``ses-``; all by default.
         explain: ``gradient``, ``occlusion`` or ``attention``: write such maps too.
         jobs: processes, each with one thread.
 

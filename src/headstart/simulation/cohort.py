@@ -53,7 +53,7 @@ def participant(index: int) -> str:
 # --- as a BIDS data set
 
 
-def write_cohort(out: str | Path, *, n: int, jobs: int = 1, progress: bool = True, **design) -> Path:
+def write_cohort(out: str | Path, *, n: int, jobs: int = 1, progress: bool = True, **design: Any) -> Path:
     """Write ``n`` simulated people as a BIDS data set; the same command goes on where a killed one stopped.
 
     Size and pose of the head are in the images' affines, so that preparation has its real work to do and nothing is
@@ -62,7 +62,8 @@ def write_cohort(out: str | Path, *, n: int, jobs: int = 1, progress: bool = Tru
     Args:
         out: new, empty, or begun by the same command.
         jobs: processes.
-        design: see ``Design``.
+        progress: show a bar.
+        **design: see ``Design``.
 
     Raises:
         HeadstartError: a parameter that does not exist, or ``out`` holds something else.
@@ -173,13 +174,17 @@ def _text(value: float | str, name: str) -> str:
 # --- straight into a store
 
 
-def write_store(path: str | Path, *, n: int, jobs: int = 1, progress: bool = True, **design) -> Path:
+def write_store(path: str | Path, *, n: int, jobs: int = 1, progress: bool = True, **design: Any) -> Path:
     """Write ``n`` simulated people into a store as preparation would leave them: no files, no registration.
 
     Memory does not grow with the images of ``n``; the same command goes on where a killed one stopped.
 
     Args:
-        design: see ``Design``; ``volume`` is the store's.
+        path: new, or begun by the same call.
+        n: people.
+        jobs: processes.
+        progress: show a bar.
+        **design: see ``Design``; ``volume`` is the store's.
 
     Raises:
         HeadstartError: a parameter that does not exist, or the folder holds scans prepared otherwise.

@@ -15,6 +15,7 @@ from headstart.tasks.base import Task
 from headstart.tasks.column import column_task
 
 DECLARED: dict[str, Task] = {task.name: task for task in (*brain_age.TASKS, *diagnosis.TASKS, *sex.TASKS)}
+"""The declared tasks by name: brain-age, ad, pd, sex."""
 _BY_TARGET = {"age": "brain-age", "sex": "sex"}
 
 __all__ = ["DECLARED", "Task", "find_task"]
@@ -25,6 +26,9 @@ def find_task(name: str | None, target: str | None, scans: Sequence[Scan], posit
 
     A declared task may be read from another column (``--task ad --target dx``). A target alone is looked at:
     ``age`` and ``sex`` are the declared tasks, any other column becomes one by its values.
+
+    Raises:
+        HeadstartError: nothing is asked for, the task is unknown, or the column cannot be one.
     """
     if name is None and target is None:
         raise HeadstartError("nothing to predict", fix="Give --task brain-age|ad|pd|sex or --target COLUMN.")

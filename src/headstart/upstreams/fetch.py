@@ -24,7 +24,8 @@ def locate(upstream: Upstream, *, backbone: str | None = None, volume: str | Non
 
     Args:
         upstream: the record.
-        backbone, volume: pick the file of a shipped start.
+        backbone: with ``volume`` picks the file of a shipped start.
+        volume: name of the grid.
         accept_licence: the user has read a licence that forbids commercial use, and accepts it.
         progress: told of every chunk.
 

@@ -222,3 +222,4 @@ RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
     Recipe("sfcn", (WRAPPED, Drop(("classifier.*",), "head"))),
     Recipe("deepbet", (Drop(("up*", "tp_conv*", "conv.*"), "decoder"),), reference="deepbet"),
 )}
+"""How each family of checkpoints is read, by the name that ``weights import --recipe`` takes."""

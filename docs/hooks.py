@@ -1,0 +1,46 @@
+"""What mkdocs does besides: the page of all commands is written from the command line itself, at every build."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+COMMANDS = "reference/commands.md"
+INTRODUCTION = """# Commands
+
+Written from the program's own help. Each command says at its end what it left and where; a message that begins with
+`headstart:` names the file, what is wrong, and what to do.
+
+| exit code | meaning |
+| --- | --- |
+| 0 | done |
+| 1 | the input or the request is wrong; the message says what to do |
+| 2 | an unknown option (any command), or some cells of a benchmark failed |
+| 10 + n | n scans (at most 90) were set aside by `prepare`, or got no prediction from `predict` |
+| 75 | stopped by SIGTERM, SIGUSR1 or SIGUSR2 with everything saved: the same command goes on |
+| 130 | Ctrl-C |
+
+| variable | meaning |
+| --- | --- |
+| `HEADSTART_CACHE` | folder for prepared scans, rendered pools and fetched weights; default: the user's cache folder |
+| `HEADSTART_OFFLINE=1` | nothing is fetched (`HF_HUB_OFFLINE=1` does the same) |
+
+"""
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the page of all commands."""
+    files.append(File.generated(config, COMMANDS, content=INTRODUCTION + commands()))
+    return files
+
+
+def commands() -> str:
+    """Help of every command as Markdown, one section each; typer writes it from the app."""
+    done = subprocess.run([sys.executable, "-m", "typer", "headstart.cli", "utils", "docs", "--name", "headstart"],
+                          check=True, capture_output=True, text=True)
+    _, *sections = re.split(r"^## ", done.stdout, flags=re.MULTILINE)
+    return "".join(f"## {section}" for section in sections).replace("```console\n$ ", "```text\n")
