@@ -18,12 +18,11 @@ from headstart.backbones.model import BrainModel
 from headstart.brains.splits import Cell
 from headstart.calibration.familiarity import Familiarity
 from headstart.experiment.data import Data
-from headstart.experiment.readout import aim_head
 from headstart.experiment.value import Experiment
 from headstart.files import read_json, write_json
 from headstart.training import Classification, History, Objective, Regression, TrainingPlan, encode, fit, predict
 from headstart.training.checkpoint import save_tensors
-from headstart.upstreams import load_into, readout_of
+from headstart.upstreams import load_into
 
 Outcome = dict[str, Any]  # a cell's JSON: choices, curve, outputs for validation and test scans
 
@@ -86,8 +85,6 @@ class Trainer:
     def _fit(self, cell: Cell, plan: TrainingPlan, scratch: Path) -> tuple[BrainModel, History, dict[str, Any]]:
         seed = seed_of(cell)
         model, receipt = self.start(seed)
-        if plan.descends:
-            self._aim(model, cell.train)
         history = fit(model, self.objective(), self.data, cell.train, cell.validation, plan, seed=seed,
                       folder=scratch, flip=True)
         return model, history, receipt
@@ -99,13 +96,6 @@ class Trainer:
         report = load_into(self.experiment.upstream, model.backbone, self.experiment.backbone, spec,
                            accept_licence=self.experiment.accept_licence)
         return model, report.to_json()
-
-    def _aim(self, model: BrainModel, train: np.ndarray) -> None:
-        """Where the upstream has learnt to say what is asked, begin with what it says."""
-        experiment = self.experiment
-        found = readout_of(experiment.upstream, experiment.backbone, self.data.store.spec, experiment.task.column)
-        if found is not None:
-            aim_head(model, found, self.objective(), self.data, train)
 
     def objective(self) -> Objective:
         """What the experiment's task minimises."""
