@@ -109,8 +109,11 @@ class Trainer:
                 "validation": self._outputs(model, cell.validation), "test": self._outputs(model, cell.test)}
 
     def _distances(self, model: BrainModel, cell: Cell) -> list[float]:
-        """How far the test scans' features are from the training scans', (n,): what a new person's are held against."""
-        if not len(cell.test):
+        """How far the test scans' features are from the training scans', (n,): what a new person's are held against.
+
+        Empty where one scan was trained on, which has no spread.
+        """
+        if not len(cell.test) or len(cell.train) < 2:
             return []
         trained, held_out = (encode(model, self.data, indices) for indices in (cell.train, cell.test))
         return Familiarity.of(trained).distance(held_out).tolist()
