@@ -30,6 +30,7 @@ def create_model(backbone: str, *, upstream: str | Path = "scratch", num_outputs
         backbone: see ``headstart finetune --help``.
         upstream: where its weights begin: a name of ``headstart weights list``, or a model folder (a bare checkpoint
             goes through ``headstart weights import`` first).
+        num_outputs: 1 for a number, or the number of classes.
         volume: the grid, which gives X, Y and Z.
         seed: of what is drawn at random; the head always is.
         accept_licence: of a start that is not for commercial use.
@@ -69,7 +70,7 @@ class Model:
         return predict_scan(self.finished, scan)
 
     def predict_many(self, scans: Iterable[str | Path]) -> list[Prediction | HeadstartError]:
-        """One answer a scan, or the error where a scan cannot be prepared."""
+        """One answer a scan, in order; in place of it the error, not raised, where a scan cannot be prepared."""
         return [self._answer(scan) for scan in scans]
 
     def _answer(self, scan: str | Path) -> Prediction | HeadstartError:

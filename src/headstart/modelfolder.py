@@ -55,6 +55,10 @@ def save_model(folder: str | Path, model: BrainModel, config: ModelConfig, card:
     """Write weights (safetensors), ``config.json`` and the model card; each file is whole or absent.
 
     Args:
+        folder: made where it does not exist.
+        model: weights and what they standardise targets by.
+        config: what ``config.json`` will hold.
+        card: text of the model card (``README.md``).
         familiarity: what the features of its training scans look like, where that is known.
     """
     from safetensors.torch import save

@@ -39,6 +39,7 @@ class Rename(Step):
         return renamed
 
     def rename(self, key: str) -> str:
+        """The new name of one key."""
         for theirs, ours in self.table:
             if match := _pattern(theirs).fullmatch(key):
                 return ours.format(**match.groupdict())
@@ -74,4 +75,5 @@ class Drop(Step):
         return {key: tensor for key, tensor in state.items() if not self.drops(key)}
 
     def drops(self, key: str) -> bool:
+        """Whether ``key`` is left behind."""
         return any(fnmatchcase(key, pattern) for pattern in self.patterns)

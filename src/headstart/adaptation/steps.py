@@ -30,12 +30,17 @@ class Target:
 
     @classmethod
     def of(cls, model: nn.Module) -> Target:
+        """Keys and shapes of ``model``, and its grid of patches where it has one."""
         grid = getattr(model, "grid", None)
         return cls({key: tuple(tensor.shape) for key, tensor in model.state_dict().items()},
                    None if grid is None else tuple(grid))
 
     def shape(self, key: str) -> tuple[int, ...]:
-        """Shape of ``key``; HeadstartError if the network has no such key."""
+        """Shape of ``key``.
+
+        Raises:
+            HeadstartError: the network has no such key.
+        """
         if key not in self.shapes:
             raise HeadstartError(f"the network has no '{key}'", fix="These weights belong to another architecture.")
         return self.shapes[key]

@@ -26,6 +26,7 @@ class Backbone(nn.Module, ABC):
         """All parameters, each once, grouped from input to output: what layer-wise learning rates decay along."""
 
     def forward(self, volumes: Tensor) -> Tensor:
+        """As ``forward_features``."""
         return self.forward_features(volumes)
 
 

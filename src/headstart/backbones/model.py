@@ -42,6 +42,7 @@ class BrainModel(nn.Module):
         return self.norm(self.backbone(volumes))
 
     def forward_head(self, features: Tensor) -> Tensor:
+        """Normed features (n, num_features) to predictions or logits (n, num_outputs)."""
         return self.head(features) * self.target_scale + self.target_mean
 
     def set_target_scale(self, mean: Tensor, scale: Tensor) -> None:

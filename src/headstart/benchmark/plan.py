@@ -155,6 +155,7 @@ class Plan(Value):
         return modes.pop() if len(modes) == 1 else "mixed"
 
     def task(self, name: str) -> PlannedTask:
+        """The task called ``name``."""
         return next(task for task in self.tasks if task.name == name)
 
     def sizes(self, task: PlannedTask) -> tuple[TrainSize, ...]:
@@ -176,7 +177,11 @@ class Plan(Value):
         return next(row for row in self.rows if (row.backbone, row.upstream) == (cell.backbone, cell.upstream))
 
     def cell(self, digest: str) -> Cell:
-        """The cell with this digest; HeadstartError if the plan has none."""
+        """The cell with this digest.
+
+        Raises:
+            HeadstartError: the plan has none.
+        """
         for cell in self.cells:
             if cell.digest == digest:
                 return cell

@@ -55,10 +55,12 @@ class Scan:
         return ScanKey(self.dataset, self.participant_id, self.session)
 
     def to_json(self) -> dict[str, Any]:
+        """As JSON can hold it; ``from_json`` reads it."""
         return {**asdict(self), "path": str(self.path), "columns": dict(self.columns)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Scan:
+        """What ``to_json`` gave."""
         columns = {sys.intern(name): cell for name, cell in value["columns"].items()}  # 100,000 scans share their names
         return cls(**{**value, "path": Path(value["path"]), "columns": columns})
 
@@ -77,4 +79,5 @@ class Cohort:
         return iter(self.scans)
 
     def with_scans(self, scans: tuple[Scan, ...], *notes: str) -> Cohort:
+        """The same cohort with other scans, and notes on why."""
         return replace(self, scans=scans, notes=self.notes + notes)

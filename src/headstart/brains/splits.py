@@ -80,7 +80,11 @@ class Split:
         return digest_json(sorted(self._rows()))
 
     def cell(self, seed: int, fold: str) -> Cell:
-        """The cell of ``seed`` and ``fold``; HeadstartError if the split has none."""
+        """The cell of ``seed`` and ``fold``.
+
+        Raises:
+            HeadstartError: the split has none.
+        """
         for cell in self.cells:
             if (cell.seed, cell.fold) == (seed, fold):
                 return cell
@@ -124,11 +128,14 @@ def make_split(scans: Sequence[Scan], target: np.ndarray, *, seeds: Sequence[int
     scanned, is never trained on. The result depends on the scans, not on their order.
 
     Args:
+        scans: n scans, of which those at other sites are left aside.
         target: (n,), a number or class for every scan, none missing.
         seeds: one repeat each.
+        folds: of each repeat.
         train_sites: sites inside; all but ``test_sites`` if None. Sites in neither are not used.
         test_sites: sites outside.
         loso: also leave out each inside site in turn.
+        stratify: ``classification`` (by class) or ``regression`` (by quantile of the target).
 
     Raises:
         HeadstartError: unknown or overlapping sites, too few subjects, one class only, or a class with fewer

@@ -56,7 +56,11 @@ VOLUMES = {spec.name: spec for spec in (
 
 
 def volume_spec(name: str) -> VolumeSpec:
-    """The grid called ``name``; HeadstartError lists the names there are."""
+    """The grid called ``name``: ``4mm``, ``3mm``, ``2mm`` or ``1mm``.
+
+    Raises:
+        HeadstartError: there is no such grid; the message lists them.
+    """
     if name not in VOLUMES:
         raise HeadstartError(f"unknown volume '{name}'", fix=f"Choose one of: {', '.join(VOLUMES)}.")
     return VOLUMES[name]
@@ -83,7 +87,11 @@ class Template:
 
 @lru_cache(maxsize=4)
 def template(name: str) -> Template:
-    """The template on grid ``name``; computed once from nilearn's wheel, then read from the cache."""
+    """The template on grid ``name``; computed once from nilearn's wheel, then read from the cache.
+
+    Raises:
+        HeadstartError: there is no such grid, or the cached file was damaged (it is removed).
+    """
     spec = volume_spec(name)
     path = cache_dir() / f"template-v1-{SPACE}-{name}.npz"
     if not path.exists():

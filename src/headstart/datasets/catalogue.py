@@ -82,7 +82,11 @@ DATASETS = {record.name: record for record in (
 
 
 def find(name: str) -> Dataset:
-    """The record called ``name``; HeadstartError lists the names there are."""
+    """The record called ``name``.
+
+    Raises:
+        HeadstartError: there is none; the message lists the names.
+    """
     if name not in DATASETS:
         raise HeadstartError(f"unknown data set '{name}'", fix=f"Choose one of: {', '.join(DATASETS)}.")
     return DATASETS[name]

@@ -37,9 +37,12 @@ def worth(bootstrap: Bootstrap, scratch: Sequence[Sampled], sizes: Sequence[floa
     """Interpolate scratch's curve (made monotone) in the logarithm of its size, on the data and on every replicate.
 
     Args:
+        bootstrap: the replicates that all scores share.
         scratch: by training size, ascending, on the same people and seeds as ``start``.
         sizes: labelled scans of each.
         start: the head start's scores, from ``scans`` labelled scans.
+        scans: how many those were.
+        metric: what was scored.
 
     Returns:
         None where scratch has fewer than two sizes, or a score is undefined.

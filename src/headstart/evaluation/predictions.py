@@ -83,7 +83,11 @@ class Predictions:
 
     @classmethod
     def concatenate(cls, tables: Sequence[Predictions]) -> Predictions:
-        """All rows of ``tables``, which must share their classes, in order."""
+        """All rows of ``tables``, in order.
+
+        Raises:
+            HeadstartError: they have different classes.
+        """
         if len({table.classes for table in tables}) != 1:
             raise HeadstartError("tables of predictions with different classes cannot be joined")
         columns = {name: np.concatenate([table._columns()[name] for table in tables]) for name in tables[0]._columns()}

@@ -326,5 +326,5 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def score(table: Predictions, metrics: Sequence[Metric], bootstrap: Bootstrap) -> dict[str, Estimate]:
-    """Every metric of a table, by name."""
+    """Every metric of a table, by name, each with its 95 % interval over people and seeds; empty for no rows."""
     return {metric.name: bootstrap.estimate(table, metric) for metric in metrics} if len(table) else {}

@@ -215,7 +215,11 @@ def _save(data: Data, split: Split, experiment: Experiment, outcomes: dict[tuple
 
 
 def write_report(out: Path) -> Path:
-    """``report.html`` from the files of a finished run."""
+    """``report.html`` from the files of a finished run.
+
+    Raises:
+        HeadstartError: ``out`` holds none.
+    """
     if not (out / RESULT).is_file():
         raise HeadstartError("holds no finished run (no result.json)", path=out,
                              fix="Run finetune into it first; a run that was stopped goes on when started again.")

@@ -26,8 +26,11 @@ def explain(method: str, model: BrainModel, volume: Tensor, spec: VolumeSpec, ou
     """How much each place matters for one output of one scan.
 
     Args:
-        method: ``gradient``, ``occlusion`` or ``attention``.
+        method: ``gradient`` (SmoothGrad, arXiv 1706.03825), ``occlusion`` (arXiv 1311.2901) or ``attention`` (rollout,
+            arXiv 2005.00928; vision transformers only).
+        model: a finished model; it is put into evaluation mode.
         volume: (1, 1, X, Y, Z), as the model is given it.
+        spec: its grid.
         output: index of the output: 0 of a regression, or the class.
 
     Returns:

@@ -16,6 +16,8 @@ def to_native(found: np.ndarray, spec: VolumeSpec, facts: Facts, scan: str | Pat
     """``found`` (X, Y, Z) on the template's grid, resampled linearly onto the voxels of ``scan``, RAS+.
 
     Args:
+        found: a map, e.g. from ``explain``.
+        spec: the template's grid.
         facts: of the scan's preparation: they hold the registration.
         scan: the NIfTI file that was prepared.
     """

@@ -43,8 +43,16 @@ def pretrain(config: PretrainConfig, out: Path, *, jobs: int) -> dict[str, Any]:
 
     Under torchrun all processes share every batch, and the first one writes.
 
+    Args:
+        config: what to learn from, with which network and objective.
+        out: new, or begun with the same configuration.
+        jobs: processes that simulate or render the pool.
+
     Returns:
         What stands in ``pretraining.json``: configuration, curve, scores, costs. Nothing in the other processes.
+
+    Raises:
+        HeadstartError: an unknown name, data that do not fit the source, or ``out`` holds another configuration.
     """
     build_backbone(config.backbone, volume_spec(config.volume))  # a wrong name is refused before a pool is made for it
     with one_writer(out) if is_first() else nullcontext():

@@ -59,15 +59,21 @@ class Subject:
     losses: Mapping[str, float] = field(default_factory=dict)
 
     def rng(self, part: str) -> np.random.Generator:
+        """The stream of random numbers for one part of this subject, e.g. ``scanner``."""
         return rng_for(self.seed, self.index, f"{self.purpose}/{part}")
 
     def target(self, structure: str) -> float:
+        """Relative volume that ``structure`` shall have."""
         return float(self.relative[STRUCTURES.index(structure)])
 
 
 def draw_subject(seed: int, index: int, *, ages: tuple[float, float] = AGES_YEARS,
                  purpose: str = "upstream") -> Subject:
-    """A healthy subject, age uniform in ``ages`` (years), either sex."""
+    """A healthy subject, age uniform in ``ages`` (years), either sex; a function of its arguments alone.
+
+    Raises:
+        HeadstartError: ages that cannot be simulated.
+    """
     low, high = ages
     if not AGES_YEARS[0] <= low < high <= AGES_YEARS[1]:
         raise HeadstartError(f"ages {low}-{high} cannot be simulated",

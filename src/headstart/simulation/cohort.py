@@ -61,6 +61,7 @@ def write_cohort(out: str | Path, *, n: int, jobs: int = 1, progress: bool = Tru
 
     Args:
         out: new, empty, or begun by the same command.
+        n: people.
         jobs: processes.
         progress: show a bar.
         **design: see ``Design``.

@@ -17,10 +17,16 @@ def generate(generator: Generator, seed: int, indices: Sequence[int], spec: Volu
     Each is a function of (seed, index) alone, whatever else is in the batch.
 
     Args:
+        generator: what draws a brain, e.g. from ``Design.make_generator``.
+        seed: of the population.
         indices: which subjects of the endless population ``seed``.
+        spec: the grid.
         ages: years, uniform between.
         purpose: ``upstream`` and ``cohort`` never share a random stream or a scanner.
         strength: of the scanners' differences, 1 as real sites differ.
+
+    Returns:
+        Volumes (n, 1, X, Y, Z) and the labels of each.
     """
     volumes, rows = [], []
     for index in indices:

@@ -247,8 +247,14 @@ def fit(model: nn.Module, objective: Objective, examples: Examples, train: np.nd
     Args:
         model: a module with ``layer_groups()``; a ``BrainModel`` for every ``plan.mode`` but "full".
         objective: what to minimise.
-        examples: scans and targets; ``train`` and ``validation`` are indices into them.
+        examples: scans and targets.
+        train: indices of scans to learn from, (n,).
+        validation: indices of scans that choose when to stop, (m,), or none.
+        plan: rates, epochs, batch size, what learns.
+        seed: of order, augmentation and, with LoRA, the first change.
+        folder: where the state is kept; nothing is kept without one.
         flip: whether left and right may be swapped.
+        checkpoint_seconds: between two savings of the state.
         watch: told of every step; it may look at the model but not change it. A run that was killed tells again of
             the steps since its last checkpoint, and they are the same.
 
@@ -276,7 +282,7 @@ def _fit_head(model: BrainModel, objective: Objective, examples: Examples, train
 
 
 def predict(model: nn.Module, examples: Examples, indices: np.ndarray, batch_size: int = 64) -> np.ndarray:
-    """What ``model`` says of the scans ``indices``: float32 (n, outputs), in the target's units or as logits."""
+    """What ``model`` says of the scans ``indices`` (n,): float32 (n, outputs), in the target's units or as logits."""
     return _apply(model, model, examples, indices, batch_size)
 
 

@@ -20,7 +20,11 @@ def is_name(source: str | Path) -> bool:
 
 
 def find(name: str) -> Upstream:
-    """The record called ``name``; HeadstartError gives the nearest names."""
+    """The record called ``name``.
+
+    Raises:
+        HeadstartError: there is none; the message gives the nearest names.
+    """
     if name not in CATALOGUE:
         near = difflib.get_close_matches(name, CATALOGUE, n=3, cutoff=0.4)
         hint = f"Did you mean {' or '.join(near)}? " if near else ""
