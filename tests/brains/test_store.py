@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,21 @@ def test_one_flipped_byte_is_found(tmp_path: Path, name: str) -> None:
         path.write_bytes(damaged)
         with pytest.raises(HeadstartError, match=r"store|damaged|JSON|written|prepar|newer|know"):
             Store.open(tmp_path).verify()
+
+
+def test_corrected_tables_and_people_who_left_are_believed(tmp_path: Path) -> None:
+    values = write(tmp_path)
+    older = [replace(scan, age_years=70.0) for scan in scans(3)]
+    with StoreWriter(tmp_path, CONTRACT, older):
+        pass
+    store = Store.open(tmp_path)
+    assert [stored.scan.age_years for stored in store.scans] == [70.0, 70.0, 70.0, 23.0, 24.0]
+    with StoreWriter(tmp_path, CONTRACT, older, plan_alone=True):
+        pass
+    store = Store.open(tmp_path)
+    assert [stored.scan.age_years for stored in store.scans] == [70.0] * 3
+    np.testing.assert_array_equal(store.rows([0, 1, 2]), values[:3])
+    store.verify()
 
 
 def test_a_damaged_row_is_never_read(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def prepared(bids: Sequence[Path], volume: str, *, jobs: int, say: Callable[[Seq
     store = cache_dir() / "stores" / digest_json([folders, contract.digest])
     cohort = read_bids(bids)
     say(cohort.notes)
-    summary = prepare(cohort, store, contract, jobs=jobs)
+    summary = prepare(cohort, store, contract, jobs=jobs, cohort_alone=True)
     if summary.failed:
         say([f"{len(summary.failed)} scans could not be prepared and are left out: see {store / 'failed.tsv'}"])
     if len(summary.failed) == len(cohort):

@@ -37,11 +37,12 @@ class Summary:
 
 
 def prepare(cohort: Cohort, store_path: str | Path, contract: Contract, *, jobs: int = 2,
-            progress: bool = True) -> Summary:
+            progress: bool = True, cohort_alone: bool = False) -> Summary:
     """Prepare every scan of ``cohort`` into the store at ``store_path``, and write its QC page.
 
-    Scans that the store already holds, unchanged, are skipped; one that fails is set aside with its reason and tried
-    again by the next run. Stopped or killed, the same call goes on where it was, and ends in the same bytes.
+    Scans that the store already holds, unchanged, are skipped, but for what the tables say of them now; one that fails
+    is set aside with its reason and tried again by the next run. Stopped or killed, the same call goes on where it
+    was, and ends in the same bytes.
 
     Args:
         cohort: the scans; rows of a new store follow their order.
@@ -49,12 +50,13 @@ def prepare(cohort: Cohort, store_path: str | Path, contract: Contract, *, jobs:
         contract: how to prepare; a store holds one contract.
         jobs: processes, each with one thread.
         progress: show a bar, or lines where the output is not a terminal.
+        cohort_alone: scans that an earlier call brought and ``cohort`` does not have leave the store.
 
     Raises:
         HeadstartError: the store cannot be written or has another contract.
         Stopped: SIGTERM, SIGUSR1 or SIGUSR2 came; the same call goes on.
     """
-    with stop_signals(), StoreWriter(store_path, contract, cohort.scans) as writer:
+    with stop_signals(), StoreWriter(store_path, contract, cohort.scans, plan_alone=cohort_alone) as writer:
         todo = [scan for scan in cohort if not writer.finished(scan)]
         failed = _prepare_each(todo, writer, contract, jobs, progress)
     write_qc(store_path)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -38,15 +39,18 @@ class StoreWriter:
         path: the store's folder; made where it does not exist.
         contract: how the scans are prepared; must be that of the store, if there is one.
         plan: the scans to come, in order. Rows follow this order whatever order they are finished in. Without a plan
-            rows follow the order of appending.
+            rows follow the order of appending. Of scans that are there already, what the plan says of their people
+            is believed.
+        plan_alone: leave scans that are not planned out of the index.
 
     Raises:
         HeadstartError: another process is writing here, the folder cannot be written, or its contract differs.
     """
 
-    def __init__(self, path: str | Path, contract: Contract, plan: Sequence[Scan] = ()) -> None:
+    def __init__(self, path: str | Path, contract: Contract, plan: Sequence[Scan] = (), *,
+                 plan_alone: bool = False) -> None:
         self.path, self.contract = Path(path), contract
-        self._plan = plan
+        self._plan, self._plan_alone = plan, plan_alone
         self._row_bytes = layout.row_bytes(contract.spec)
         self._entries: dict[ScanKey, StoredScan] = {}
         self._failed: dict[ScanKey, tuple[Scan, str]] = {}
@@ -159,7 +163,7 @@ class StoreWriter:
 
     def _finish(self) -> None:
         """Write the index in one step; only then is the journal of no more use."""
-        scans = sorted(self._entries.values(), key=lambda entry: entry.row)
+        scans = sorted(self._listed(), key=lambda entry: entry.row)
         rows = self._next_row
         with _disk_errors(self.path):
             os.truncate(self._voxels, rows * self._row_bytes)
@@ -169,6 +173,15 @@ class StoreWriter:
             with atomic_write(self.path / layout.INDEX, "wb") as file:
                 file.write(layout.encode_index(header, scans))
             (self.path / JOURNAL).unlink()
+
+    def _listed(self) -> Iterator[StoredScan]:
+        """Entries with what the plan says of their people now: a table may have been corrected since they were made."""
+        planned = {scan.key: scan for scan in self._plan if scan.key not in self._failed}
+        for key, entry in self._entries.items():
+            if key in planned:
+                yield replace(entry, scan=planned[key])
+            elif not self._plan_alone or key in self._failed:
+                yield entry
 
     def _write_failed(self) -> None:
         with atomic_write(self.path / layout.FAILED) as file:
