@@ -10,6 +10,7 @@ from headstart.benchmark_report.collect import Study, domain_of
 from headstart.benchmark_report.comparisons import Comparison, gain_unit
 from headstart.benchmark_report.curves import Saved
 from headstart.benchmark_report.groups import GroupGain
+from headstart.benchmark_report.pooled import PooledGain
 from headstart.benchmark_report.tables import cohort
 from headstart.evaluation.statistics import Estimate
 from headstart.report.page import csv_text
@@ -74,6 +75,21 @@ def groups_csv(groups: Sequence[GroupGain]) -> str:
     return csv_text(header, ([
         *_row(one.key), one.partition, one.grouping, one.group, one.gain.absolute.n, one.gain.seeds,
         *_numbers(one.score), *_numbers(one.gain.absolute)] for one in groups))
+
+
+def pooled_csv(pooled: Sequence[PooledGain]) -> str:
+    """Everyone tested outside over several tasks: one line in all, and one for each site."""
+    header = ["task", "tasks", "backbone", "upstream", "train_size", "against", "metric", "site", "people", "seeds",
+              *_names("gain"), "gain_unit", "p", "p_holm"]
+    return csv_text(header, (line for one in pooled for line in _pooled_rows(one)))
+
+
+def _pooled_rows(one: PooledGain) -> Iterator[list[Any]]:
+    start = [one.pool.name, "; ".join(task.name for task in one.pool.tasks), one.backbone, one.upstream, one.pool.size,
+             one.other, one.metric.name]
+    for site, found in {"all": one.gain.absolute, **one.by_site}.items():
+        p_values = map(_number, (one.gain.p, one.p_holm) if site == "all" else (None, None))
+        yield [*start, site, found.n, one.gain.seeds, *_numbers(found), one.unit, *p_values]
 
 
 def _row(key: Any) -> list[Any]:

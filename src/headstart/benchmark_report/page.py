@@ -19,6 +19,7 @@ from headstart.benchmark_report.collect import DOMAINS, Key, Study, domain_of
 from headstart.benchmark_report.comparisons import Comparison, TaskGain, compare_all, task_gains
 from headstart.benchmark_report.curves import Curve, Saved, curves, scans_saved
 from headstart.benchmark_report.groups import GroupGain, gaps, group_gains, trust
+from headstart.benchmark_report.pooled import PooledGain, pooled_gains
 from headstart.benchmark_report.tables import Table
 from headstart.environment import environment
 from headstart.errors import HeadstartError
@@ -71,17 +72,19 @@ def write(folder: str | Path, replicates: int = REPLICATES) -> Path:
 
 
 def _render(study: Study, compared: Sequence[Comparison], claims: Sequence[Finding]) -> str:
-    saved, groups, drawn = scans_saved(study), group_gains(study), curves(study)
+    saved, groups, drawn, pooled = scans_saved(study), group_gains(study), curves(study), pooled_gains(study)
     return template_environment(TEMPLATES).get_template("benchmark.html.j2").render(
         study=study, plan=study.benchmark.plan, words=words, tables=tables, domains=_domains(study),
         summary=words.summary(study, compared, claims), warnings=words.warnings(study, compared),
         task_gains=_tiles(study), claims=tables.claims_table(claims), gains=tables.gains_table(study, compared),
         scores=tables.scores_table(study), saved=tables.saved_table(saved), gaps=tables.gaps_table(study, gaps(study)),
-        groups=tables.groups_table(groups, study), trust=_trust_tables(study), forests=_forests(study, compared),
+        groups=tables.groups_table(groups, study), pooled=tables.pooled_table(pooled), trust=_trust_tables(study),
+        forests=_forests(study, compared),
         few_shot=list(_few_shot(study, drawn)), heat_map=figures.heat_map(study, compared, "Relative gains"),
         panels={task.name: _panels(study, task.name) for task in study.tasks},
         receipts=_receipts(study), starts=tables.starts_table(study), environment=environment(), flat=flat,
-        references=REFERENCES, downloads=_downloads(study, compared, claims, saved, groups), **assets(TEMPLATES))
+        references=REFERENCES, downloads=_downloads(study, compared, claims, saved, groups, pooled),
+        **assets(TEMPLATES))
 
 
 def _domains(study: Study) -> list[tuple[str, str]]:
@@ -170,12 +173,13 @@ def _receipts(study: Study) -> list[tuple[str, str, list[tuple[str, list[tuple[s
 
 
 def _downloads(study: Study, compared: Sequence[Comparison], claims: Sequence[Finding], saved: Sequence[Saved],
-               groups: Sequence[GroupGain]) -> list[tuple[str, str]]:
+               groups: Sequence[GroupGain], pooled: Sequence[PooledGain]) -> list[tuple[str, str]]:
     """(file name, data URI): the tables of the page, for machines."""
     texts = {COMPARISONS: csv_files.comparisons_csv(compared), CLAIMS: csv_files.claims_csv(claims),
              "scores.csv": csv_files.scores_csv(study), "scans-saved.csv": csv_files.saved_csv(saved),
-             "groups.csv": csv_files.groups_csv(groups), "cells.csv": _cells_csv(study),
-             "plan.json": json.dumps(study.benchmark.plan.to_json(), indent=1), "references.bib": bibtex()}
+             "groups.csv": csv_files.groups_csv(groups), "pooled.csv": csv_files.pooled_csv(pooled),
+             "cells.csv": _cells_csv(study), "plan.json": json.dumps(study.benchmark.plan.to_json(), indent=1),
+             "references.bib": bibtex()}
     return [(name, data_uri(name, text)) for name, text in texts.items()]
 
 

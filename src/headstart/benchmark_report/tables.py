@@ -10,6 +10,7 @@ from headstart.benchmark_report.collect import Key, Study, domain_of, floor_titl
 from headstart.benchmark_report.comparisons import Comparison, gain_unit
 from headstart.benchmark_report.curves import Saved
 from headstart.benchmark_report.groups import Gap, GroupGain, Trust
+from headstart.benchmark_report.pooled import PooledGain
 from headstart.evaluation.few_shot import Worth
 from headstart.evaluation.gains import Gain
 from headstart.evaluation.metrics import METRICS, Metric
@@ -229,6 +230,28 @@ def gaps_table(study: Study, gaps: Sequence[Gap]) -> Table:
     return Table("gaps", "What is lost at other sites", "inside minus outside, positive where outside is worse; other "
                  "people, so the loss also holds what differs between them; narrowing is scratch’s loss minus the "
                  "start’s", ("Task", "Backbone", "Start", "Lost outside", "Narrowed by", "p"), rows, (0,))
+
+
+def pooled_table(pooled: Sequence[PooledGain]) -> Table:
+    """Everyone tested outside, over the tasks that leave out different sites."""
+    rows = tuple((text(one.pool.name), text(one.backbone), text(one.upstream), text(one.metric.label),
+                  score_cell(one.score, one.metric), text(one.other), score_cell(one.other_score, one.metric),
+                  gain_cell(one.gain.absolute, one.unit), p_cell(one.p_holm, p_text(one.gain.p)),
+                  Cell(str(one.gain.absolute.n), f"{one.gain.seeds} seeds", one.gain.absolute.n), _sites(one),
+                  verdict_cell(one.verdict)) for one in pooled)
+    return Table("pooled", "Everyone tested outside", "tasks that leave out different sites of one cohort, pooled: "
+                 "each person is predicted by the model that never saw the person’s site; outputs are compared within "
+                 "sites, or in the target’s unit; p adjusted over all comparisons with scratch, or with floors "
+                 "(Holm), unadjusted under it", ("Task", "Backbone", "Start", "Score", "Start’s score", "Against",
+                                         "Its score", "Gain", "p, adjusted", "n", "Gain by site", "Start is"), rows,
+                 (0, 1, 2, 3, 5))
+
+
+def _sites(one: PooledGain) -> Cell:
+    """The gain at each site; whether they agree in sign."""
+    digits = gain_digits(one.unit)
+    shown = ", ".join(f"{site} {signed(found.value, digits)}" for site, found in one.by_site.items())
+    return Cell(shown or DASH, "same sign at every site" if one.same_sign else "", style="text")
 
 
 def groups_table(groups: Sequence[GroupGain], study: Study) -> Table:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from headstart.benchmark_report.claims import MEANINGFUL_PERCENT, Finding
 from headstart.benchmark_report.collect import Study, is_head_start
 from headstart.benchmark_report.comparisons import Comparison, gain_unit
+from headstart.benchmark_report.pooled import pools
 from headstart.benchmark_report.tables import gain_digits, signed, signed_interval
 from headstart.evaluation.results import FEWEST_SEEDS, SMALL
 from headstart.evaluation.statistics import REPLICATES
@@ -149,6 +150,7 @@ def methods(study: Study) -> list[str]:
         "Scans saved: scratch’s scores by training size, made monotone, are interpolated in the logarithm of the size "
         "at the score that the start reached, on the data and on every replicate. Beyond the ends of scratch’s curve "
         "only the end is given. The loss at other sites compares other people, and so holds what differs between them.",
+        *_pooling(study),
         "Floors were trained on the same people as the networks, since a network may score well on outline, site or "
         "age alone (Wen et al. 2020). Brain age is shown uncorrected first; the bias correction (de Lange and Cole "
         "2020) is fitted on other people than those it is applied to, and flatters every model.",
@@ -161,3 +163,14 @@ def plural(count: int, noun: str) -> str:
 
 def listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "nothing"
+
+
+def _pooling(study: Study) -> Iterator[str]:
+    """Where tasks leave out different sites of one cohort."""
+    if pools(study):
+        yield ("Tasks that leave out different sites of one cohort are also pooled: their outside tests have no person "
+               "in common, and each person is predicted by the model that never saw the person’s site. Pooled scores "
+               "are the mean absolute error, the correlation after truth and prediction lost the means of their site, "
+               "and the share of pairs within a site that are ordered rightly (sites count by their pairs). Their "
+               "intervals take the training sets as they are. Comparisons with scratch are one family, those with "
+               "floors another.")

@@ -128,6 +128,22 @@ def _f1(outcome: Outcome, weights: np.ndarray) -> np.ndarray:
     return scores[1] if len(scores) == 2 else _mean_defined(scores)
 
 
+def _auroc_within_site(outcome: Outcome, weights: np.ndarray) -> np.ndarray:
+    """The share of pairs of one site that are in the right order: no credit for telling sites apart.
+
+    Sites count by their pairs; one with a single class has none.
+    """
+    def concordant(positive: np.ndarray, probability: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        ordered, pairs = np.zeros(weights.shape[1]), np.zeros(weights.shape[1])
+        for rows in (outcome.site == site for site in np.unique(outcome.site)):
+            here = weights[rows][positive[rows]].sum(0) * weights[rows][~positive[rows]].sum(0)
+            ordered += np.where(here > 0, _auroc(positive[rows], probability[rows], weights[rows]) * here, 0)
+            pairs += here
+        return np.where(pairs > 0, ordered / pairs, np.nan)
+
+    return _one_vs_rest(outcome, weights, concordant)
+
+
 # ---- regression -----------------------------------------------------------------------------------------------------
 
 
@@ -199,6 +215,11 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in (
     Metric("r_within_site", "r, site means removed", "regression", "higher", _r_within_site),
     Metric("r2", "R²", "regression", "higher", _r2),
 )}
+# Of people whom several models were tested on, each at sites of its own: a site's mean output is its model's.
+WITHIN_SITE: dict[str, Metric] = {
+    "regression": METRICS["r_within_site"],
+    "classification": Metric("auroc_within_site", "AUROC within sites", "classification", "higher", _auroc_within_site),
+}
 PRIMARY: dict[str, str] = {"regression": "mae", "classification": "auroc"}
 
 
