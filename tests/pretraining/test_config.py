@@ -23,7 +23,8 @@ def test_every_file_loads(path: Path) -> None:
 
 @pytest.mark.parametrize(("one", "other", "backbone"), [
     ("synthetic-mri", "control", "cnn-small"),
-    ("procedural-video", "procedural-images", "cnn-small"),
+    ("synthetic-mri", "procedural-video", "cnn-small"),
+    ("synthetic-mri", "procedural-images", "cnn-small"),
     ("procedural-video", "procedural-images", "vit-mini"),
 ])
 def test_what_is_compared_has_the_same_samples_steps_and_optimiser(one: str, other: str, backbone: str) -> None:
