@@ -10,6 +10,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 COMMANDS = "reference/commands.md"
+HIDDEN = "headstart benchmark", "cell"  # what jobs on a cluster run; typer lists it all the same
 INTRODUCTION = """# Commands
 
 Written from the program's own help. Each command says at its end what it left and where; a message that begins with
@@ -42,5 +43,8 @@ def commands() -> str:
     """Help of every command as Markdown, one section each; typer writes it from the app."""
     done = subprocess.run([sys.executable, "-m", "typer", "headstart.cli", "utils", "docs", "--name", "headstart"],
                           check=True, capture_output=True, text=True)
-    _, *sections = re.split(r"^## ", done.stdout, flags=re.MULTILINE)
-    return "".join(f"## {section}" for section in sections).replace("```console\n$ ", "```text\n")
+    group, command = HIDDEN
+    listed = re.sub(rf"^\* `{command}`: .*\n", "", done.stdout, flags=re.MULTILINE)
+    _, *sections = re.split(r"^(?=###? `)", listed, flags=re.MULTILINE)
+    shown = [section for section in sections if not section.startswith(f"### `{group} {command}`")]
+    return "".join(shown).replace("```console\n$ ", "```text\n")

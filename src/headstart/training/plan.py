@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Mode = Literal["full", "frozen", "lora", "probe", "knn"]
-"""What learns; see ``headstart finetune --mode``."""
+"""What learns: ``full``, ``frozen``, ``lora``, ``probe`` or ``knn``; see ``headstart finetune --mode``."""
 Precision = Literal["float32", "bfloat16"]
 Optimizer = Literal["adamw", "muon"]
 
