@@ -2,6 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= runs/demo
+# Processes that share the tests, each of one thread; those tests that start processes share the cores with the others.
+WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help demo test test-long check docs bench format clean
 help:
@@ -26,11 +29,11 @@ demo: .venv/ready
 
 test: .venv/ready check
 	@bash scripts/test-packages
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-long: .venv/ready check
 	@bash scripts/test-packages
-	HEADSTART_LONG=1 $(BIN)/python -m pytest --timeout 14400
+	HEADSTART_LONG=1 $(PYTEST) --timeout 14400
 
 check: .venv/ready
 	$(BIN)/ruff check .

@@ -16,6 +16,17 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 LONG = os.environ.get("HEADSTART_LONG") == "1"
+# Files that take a minute or more begin first, so that no worker is left with one of them at the end.
+SLOW = ["test_unbreakable.py", "test_slurm.py", "test_engine.py", "test_tutorials.py", "test_training.py",
+        "test_cli.py", "test_experiment.py", "test_weights_commands.py", "test_labelmaps.py", "test_prepare.py"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file, whose tests share fixtures, is one worker's; so are the reports, which share one simulated result."""
+    items.sort(key=lambda item: SLOW.index(item.path.name) if item.path.name in SLOW else len(SLOW))
+    for item in items:
+        group = item.path.parent if item.path.parent.name == "report" else item.path
+        item.add_marker(pytest.mark.xdist_group(str(group.relative_to(ROOT))))
 
 
 def skip(reason: str) -> None:
@@ -27,9 +38,10 @@ def skip(reason: str) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The user's own cache stays untouched; templates are computed once a session."""
-    folder = Path(os.environ.setdefault("HEADSTART_CACHE", str(tmp_path_factory.mktemp("cache"))))
-    return folder
+    """The user's own cache stays untouched; templates are computed once a session, whatever worker needs them."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    return Path(os.environ.setdefault("HEADSTART_CACHE", str(shared / "cache")))
 
 
 @pytest.fixture(scope="session", autouse=True)

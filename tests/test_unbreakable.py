@@ -92,7 +92,7 @@ def kill_and_repeat(command: list[str], folder: Path, seconds: float, kills: int
 
     The next one starts from nothing after that.
     """
-    moments, done = random.Random(0), 0
+    moments, done, whole = random.Random(0), 0, 0
     for what in cycle(("group", "worker", "parent")):
         with running(command) as process:
             try:
@@ -103,9 +103,11 @@ def kill_and_repeat(command: list[str], folder: Path, seconds: float, kills: int
         if done >= kills:
             assert (last := run(command)).returncode == 0, last.stderr
         if process.returncode == 0 or done >= kills:
+            whole += 1
             yield
             shutil.rmtree(folder)
         if done >= kills:
+            print(f"{command[3]}: {done} kills, {whole} runs that got through")
             return
 
 
@@ -134,10 +136,16 @@ def test_report_killed_at_random_moments(whole: tuple[Path, float], tmp_path: Pa
     began = time.monotonic()
     assert run(report).returncode == 0
     seconds, wanted = time.monotonic() - began, (out / "report.html").read_bytes()
-    for delay in [random.Random(1).uniform(0.1, seconds) for _ in range(10 if long else 1)]:
-        with running(report) as process, contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(delay)
+    moments, killed = random.Random(1), 0
+    while killed < (10 if long else 1):
+        with running(report) as process:
+            try:
+                process.wait(moments.uniform(0.1, seconds))
+            except subprocess.TimeoutExpired:
+                kill(process, "group")
+                killed += 1
         assert (out / "report.html").read_bytes() == wanted
+    print(f"report: {killed} kills")
     assert run(report).returncode == 0
     assert study(out) == study(whole[0])
 
