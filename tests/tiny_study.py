@@ -80,7 +80,7 @@ def study(out: Path) -> dict[str, Any]:
 
 def _lasting(path: Path) -> Any:
     if path.suffix == ".json":
-        return _without(json.loads(path.read_text()), {"environment", "made_with", "seconds", "scans_per_second"})
+        return _without(json.loads(path.read_text()), {"environment", "made_with", "seconds", "waited", "scans_per_second"})
     return "there" if path.suffix in (".html", ".pt") else path.read_bytes()
 
 
