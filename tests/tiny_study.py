@@ -21,6 +21,8 @@ from headstart.brains.volumes import template
 HEADSTART = [sys.executable, "-m", "headstart.cli"]
 QUICK = ["--seeds", "1", "--folds", "2", "--epochs", "2", "--learning-rates", "0.001", "--jobs", "2"]
 
+CHANGING = {"environment", "made_with", "seconds", "waited", "scans_per_second"}
+
 
 def write_store(path: Path, ages: list[float] | None = None) -> Path:
     """A store of twelve noisy template brains at two sites, the older the darker."""
@@ -80,7 +82,7 @@ def study(out: Path) -> dict[str, Any]:
 
 def _lasting(path: Path) -> Any:
     if path.suffix == ".json":
-        return _without(json.loads(path.read_text()), {"environment", "made_with", "seconds", "waited", "scans_per_second"})
+        return _without(json.loads(path.read_text()), CHANGING)
     return "there" if path.suffix in (".html", ".pt") else path.read_bytes()
 
 
