@@ -20,7 +20,6 @@ from headstart.brains.volumes import template
 
 HEADSTART = [sys.executable, "-m", "headstart.cli"]
 QUICK = ["--seeds", "1", "--folds", "2", "--epochs", "2", "--learning-rates", "0.001", "--jobs", "2"]
-
 CHANGING = {"environment", "made_with", "seconds", "waited", "scans_per_second"}
 
 
