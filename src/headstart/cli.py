@@ -7,25 +7,45 @@ import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from headstart.benchmark_commands import app as benchmark
 from headstart.benchmark_commands import compare
 from headstart.data_commands import app as data
-from headstart.names import BACKBONES, Volume
+from headstart.names import BACKBONES, OFFLINE, Volume
 from headstart.prediction_commands import BidsApp, export, predict, serve
 from headstart.processes import cores
 from headstart.weights_commands import app as weights
 
-app = typer.Typer(name="headstart", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+
+class Everywhere(TyperGroup):
+    """``--offline`` stands before or after a command."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        given = "--offline" in args
+        return super().parse_args(ctx, ["--offline"] * given + [arg for arg in args if arg != "--offline"])
+
+
+app = typer.Typer(name="headstart", cls=Everywhere, no_args_is_help=True, add_completion=False,
+                  pretty_exceptions_enable=False,
                   help="Transfer learning for 3D brain MRI: give your model a head start, and prove that it helped.")
 
 CANNOT_RUN = 1  # the request or its input is wrong: the message says what to do
 STOPPED = 75  # EX_TEMPFAIL: stopped on a signal with everything saved; the same command goes on
 INTERRUPTED = 130  # by Ctrl-C
 SET_ASIDE = 10  # + the number of scans that could not be prepared (at most 90)
+
+
+@app.callback()
+def settings(
+    offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing, with any command: what is missing is "
+                                          "named at once. HEADSTART_OFFLINE=1 does the same.")] = False,
+) -> None:
+    if offline:
+        os.environ[OFFLINE] = "1"  # the processes that a command starts inherit it
 
 
 app.command(cls=BidsApp)(predict)

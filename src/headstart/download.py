@@ -12,16 +12,17 @@ from typing import Any
 
 from headstart.errors import HeadstartError
 from headstart.files import atomic_write
+from headstart.names import OFFLINE
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 60.0
-OFFLINE = ("HEADSTART_OFFLINE", "HF_HUB_OFFLINE")  # either, set to anything but 0, forbids the network
+FORBIDDING = (OFFLINE, "HF_HUB_OFFLINE")  # either, set to anything but 0, forbids the network
 Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all
 
 
 def forbidden() -> str | None:
     """The environment variable that forbids the network, if one does."""
-    return next((name for name in OFFLINE if os.environ.get(name, "0") not in ("", "0")), None)
+    return next((name for name in FORBIDDING if os.environ.get(name, "0") not in ("", "0")), None)
 
 
 def download(url: str, part: Path, progress: Progress | None = None, *, moved: str) -> None:

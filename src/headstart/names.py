@@ -12,6 +12,8 @@ BACKBONES = (
     "resenc-large",
 )
 
+OFFLINE = "HEADSTART_OFFLINE"  # set to anything but 0, forbids the network
+
 
 class Volume(StrEnum):
     """Grids in template space."""

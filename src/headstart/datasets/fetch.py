@@ -43,7 +43,7 @@ def fetch(dataset: Dataset, out: str | Path, *, mirror: str | None = None, say: 
         if _is_whole(out, dataset.name):
             say(f"{dataset.name} is here already")
             return out
-        _may_use_network(dataset.name)
+        _may_use_network(dataset.name, out)
         base = (mirror or dataset.base).rstrip("/")
         files = openneuro.list_files(dataset.name, base) if dataset.layout == "openneuro" else dataset.files
         folder = out / PARTS if dataset.layout == "ixi" else out
@@ -124,7 +124,8 @@ def _is_whole(out: Path, name: str) -> bool:
                and sha256_file(out / path) == known["sha256"] for path, known in receipt["files"].items())
 
 
-def _may_use_network(name: str) -> None:
+def _may_use_network(name: str, out: Path) -> None:
     if variable := forbidden():
-        raise HeadstartError(f"'{name}' is not here and {variable} forbids the network",
-                             fix=f"Unset {variable}, or copy the folder from where there is a network.")
+        raise HeadstartError(f"'{name}' is not here and {variable} forbids the network", path=out,
+                             fix=f"Run `headstart data fetch {name} --out FOLDER` where there is a network, and copy "
+                             "that folder here.")

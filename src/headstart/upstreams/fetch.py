@@ -119,7 +119,7 @@ def _fetched(name: str, source: Url | Hub, progress: Progress | None) -> Path:
     path, receipt = folder / source.url.rsplit("/", 1)[-1], folder / "receipt.json"
     if receipt.is_file() and path.is_file():
         return path
-    _may_use_network(name)
+    _may_use_network(name, folder)
     with one_writer(folder):
         part = folder / f"{path.name}.part"
         download(source.url, part, progress, moved=MOVED)
@@ -138,11 +138,11 @@ def expected_sha256(upstream: Upstream) -> str | None:
     return getattr(upstream.source, "sha256", None)
 
 
-def _may_use_network(name: str) -> None:
+def _may_use_network(name: str, folder: Path) -> None:
     if variable := forbidden():
-        raise HeadstartError(f"'{name}' is not in the cache and {variable} forbids the network",
-                             fix=f"Run `headstart weights fetch {name}` where there is a network, or copy "
-                             f"{_folder(name)} from there.")
+        raise HeadstartError(f"'{name}' is not in the cache and {variable} forbids the network", path=folder,
+                             fix=f"Run `headstart weights fetch {name}` where there is a network, and copy that "
+                             f"machine's folder weights/{name} of its cache to {folder}.")
 
 
 def _check_whole(part: Path, sha256: str | None) -> None:
