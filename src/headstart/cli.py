@@ -7,27 +7,18 @@ import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
+from headstart.arguments import BidsApp, Everywhere
 from headstart.benchmark_commands import app as benchmark
 from headstart.benchmark_commands import compare
 from headstart.data_commands import app as data
 from headstart.names import BACKBONES, OFFLINE, Volume
-from headstart.prediction_commands import BidsApp, export, predict, serve
+from headstart.prediction_commands import export, predict, serve
 from headstart.processes import cores
 from headstart.weights_commands import app as weights
-
-
-class Everywhere(TyperGroup):
-    """``--offline`` stands before or after a command."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        given = "--offline" in args
-        return super().parse_args(ctx, ["--offline"] * given + [arg for arg in args if arg != "--offline"])
-
 
 app = typer.Typer(name="headstart", cls=Everywhere, no_args_is_help=True, add_completion=False,
                   pretty_exceptions_enable=False,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from headstart.errors import HeadstartError
 
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from headstart.prediction import FinishedModel, Summary
 
 SET_ASIDE = 10  # + the number of scans without a prediction (at most 90)
-SEVERAL = ("--participant-label", "--participant_label", "--session", "--session-label")
 
 
 class Level(StrEnum):
@@ -28,26 +26,6 @@ class Explain(StrEnum):
 
 class Format(StrEnum):
     onnx, safetensors, hub_folder = "onnx", "safetensors", "hub-folder"
-
-
-class BidsApp(TyperCommand):
-    """A command whose labels follow one option, as BIDS Apps have them: ``--participant-label 01 02``."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, repeated(args))
-
-
-def repeated(args: list[str]) -> list[str]:
-    """``--option a b`` as ``--option a --option b``, for the options that take several values."""
-    out: list[str] = []
-    option = None
-    for arg in args:
-        if arg.startswith("-") and len(arg) > 1:
-            option = arg if arg in SEVERAL else None
-            out += [] if option else [arg]
-        else:
-            out += [option, arg] if option else [arg]
-    return out
 
 
 def predict(

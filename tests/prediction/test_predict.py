@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from headstart.arguments import repeated
 from headstart.brains.bids import read_bids
 from headstart.brains.contract import Contract
 from headstart.brains.nifti import write_nifti
@@ -21,7 +22,6 @@ from headstart.errors import HeadstartError
 from headstart.prediction import open_model, predict_participants, predict_scan
 from headstart.prediction.finished import find_model
 from headstart.prediction.participants import select
-from headstart.prediction_commands import repeated
 from headstart.tasks import DECLARED
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
