@@ -4,7 +4,7 @@ BIN := .venv/bin
 OUT ?= runs/demo
 # Processes that share the tests, each of one thread; those tests that start processes share the cores with the others.
 WORKERS ?= 2
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test test-long check docs bench format clean
 help:

@@ -21,13 +21,8 @@ SLOW = ["test_unbreakable.py", "test_slurm.py", "test_engine.py", "test_tutorial
         "test_cli.py", "test_experiment.py", "test_weights_commands.py", "test_labelmaps.py", "test_prepare.py"]
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file, whose tests share fixtures, is one worker's; so are the reports, which share one simulated result."""
     items.sort(key=lambda item: SLOW.index(item.path.name) if item.path.name in SLOW else len(SLOW))
-    for item in items:
-        group = item.path.parent if item.path.parent.name == "report" else item.path
-        item.add_marker(pytest.mark.xdist_group(str(group.relative_to(ROOT))))
 
 
 def skip(reason: str) -> None:
