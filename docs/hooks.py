@@ -28,7 +28,7 @@ Written from the program's own help. Each command says at its end what it left a
 | variable | meaning |
 | --- | --- |
 | `HEADSTART_CACHE` | folder for prepared scans, rendered pools and fetched weights; default: the user's cache folder |
-| `HEADSTART_OFFLINE=1` | nothing is fetched (`HF_HUB_OFFLINE=1` does the same) |
+| `HEADSTART_OFFLINE=1` | nothing is fetched; `--offline` before any command and `HF_HUB_OFFLINE=1` do the same |
 
 """
 
