@@ -28,6 +28,7 @@ class ModelConfig(BaseModel):
         seen: data sets (and upstream cohorts) whose scans shaped the weights: the overlap ledger; None: not known.
         domain: what its start learnt from (of a start: itself): one of the catalogue's domains, ``procedural-video``,
             ``procedural-images`` or ``control``; None: from scratch, or not known.
+        outputs: of a start: what each output was taught to say (``age``, ``sex``, ``log_grey`` …).
         licence: of the weights that training started from: it binds this model too; None: not known.
         scores: the honest estimate made when the model was trained, by partition and metric.
         calibration: intervals and temperature; None: predictions have neither.
@@ -43,6 +44,7 @@ class ModelConfig(BaseModel):
     upstream: str = "scratch"
     seen: list[str] | None = Field(default_factory=list)
     domain: str | None = None
+    outputs: list[str] = Field(default_factory=list)
     licence: str | None = "Apache-2.0"
     simulated: bool = False
     made_with: dict[str, Any] = Field(default_factory=dict)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ from headstart.backbones.model import BrainModel
 from headstart.brains.splits import Cell
 from headstart.calibration.familiarity import Familiarity
 from headstart.experiment.data import Data
+from headstart.experiment.readout import aim_head
 from headstart.experiment.value import Experiment
 from headstart.files import read_json, write_json
 from headstart.training import Classification, History, Objective, Regression, TrainingPlan, encode, fit, predict
 from headstart.training.checkpoint import save_tensors
-from headstart.upstreams import load_into
+from headstart.upstreams import load_into, readout_of
 
 Outcome = dict[str, Any]  # a cell's JSON: choices, curve, outputs for validation and test scans
 
@@ -35,11 +36,13 @@ class Trainer:
     data: Data
     folder: Path
 
-    def cross_validate(self, cell: Cell, *, distances: bool = False) -> Outcome:
+    def cross_validate(self, cell: Cell, *, distances: bool = False,
+                       look: Callable[[BrainModel], None] = lambda model: None) -> Outcome:
         """Search the learning rate on the fold's validation part; the best model predicts the fold's test scans.
 
         Args:
             distances: also say how far the test scans' features are from those of the training scans.
+            look: is shown the best model at the end, before the fold counts as done; it may do with it what it likes.
         """
         def work(scratch: Path) -> Outcome:
             tried = [(rate, *self._fit(cell, self._plan(rate), scratch / f"{rate:g}"))
@@ -48,7 +51,9 @@ class Trainer:
             search = [{"learning_rate": one[0], "validation_loss": _best_loss(one[2]),
                        "best_epoch": one[2].best_epoch} for one in tried]
             outcome = self._outcome(cell, model, history, rate=rate, search=search, receipt=receipt)
-            return outcome | ({"distances": self._distances(model, cell)} if distances else {})
+            outcome |= {"distances": self._distances(model, cell)} if distances else {}
+            look(model)
+            return outcome
 
         return self._once(cell, work)
 
@@ -85,6 +90,8 @@ class Trainer:
     def _fit(self, cell: Cell, plan: TrainingPlan, scratch: Path) -> tuple[BrainModel, History, dict[str, Any]]:
         seed = seed_of(cell)
         model, receipt = self.start(seed)
+        if plan.descends:
+            self._aim(model, cell.train)
         history = fit(model, self.objective(), self.data, cell.train, cell.validation, plan, seed=seed,
                       folder=scratch, flip=True)
         return model, history, receipt
@@ -96,6 +103,13 @@ class Trainer:
         report = load_into(self.experiment.upstream, model.backbone, self.experiment.backbone, spec,
                            accept_licence=self.experiment.accept_licence)
         return model, report.to_json()
+
+    def _aim(self, model: BrainModel, train: np.ndarray) -> None:
+        """Where the upstream has learnt to say what is asked, begin with what it says."""
+        experiment = self.experiment
+        found = readout_of(experiment.upstream, experiment.backbone, self.data.store.spec, experiment.task.column)
+        if found is not None:
+            aim_head(model, found, self.objective(), self.data, train)
 
     def objective(self) -> Objective:
         """What the experiment's task minimises."""

@@ -58,6 +58,11 @@ class Pool:
         """How many outputs a network needs for all labels."""
         return sum(label.outputs for label in self.labels)
 
+    @property
+    def output_names(self) -> list[str]:
+        """The label that each output of such a network belongs to."""
+        return [label.name for label in self.labels for _ in range(label.outputs)]
+
     @classmethod
     def open(cls, path: Path) -> Pool:
         """The pool in a store."""

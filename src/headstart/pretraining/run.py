@@ -148,8 +148,9 @@ def _record(config: PretrainConfig, history: History, monitor: Monitor, scores: 
 
 def _save(config: PretrainConfig, pool: Pool, model: BrainModel, record: dict[str, Any], out: Path) -> None:
     simulated = all(stored.scan.simulated for stored in pool.store.scans)
+    taught = pool.output_names if config.objective == "supervised" else []
     described = ModelConfig(
         backbone=config.backbone, num_outputs=model.num_outputs, contract=pool.store.contract, upstream="scratch",
         seen=sorted({stored.scan.dataset for stored in pool.store.scans}), simulated=simulated,
-        domain=domain(record["config"], simulated=simulated), made_with=record["made_with"])
+        domain=domain(record["config"], simulated=simulated), outputs=taught, made_with=record["made_with"])
     save_model(out, model, described, card(record, simulated=simulated))

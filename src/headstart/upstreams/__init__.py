@@ -4,7 +4,7 @@ from headstart.upstreams.base import Upstream
 from headstart.upstreams.catalogue import catalogue, find
 from headstart.upstreams.fetch import default_start, forget, locate
 from headstart.upstreams.ledger import Overlap, overlaps
-from headstart.upstreams.load import domain_of, domain_of_recipe, identity, licence_of, load_into, seen_by
+from headstart.upstreams.load import domain_of, domain_of_recipe, identity, licence_of, load_into, readout_of, seen_by
 from headstart.upstreams.recipes import RECIPES
 
 __all__ = [
@@ -22,5 +22,6 @@ __all__ = [
     "load_into",
     "locate",
     "overlaps",
+    "readout_of",
     "seen_by",
 ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
+
+from torch import Tensor
 
 from headstart.adaptation.steps import Step
 
@@ -164,3 +166,15 @@ class Upstream:
             "verified": (self.recipe.reference or True) if self.recipe and self.verified else self.verified,
             "note": self.note,
         }
+
+
+class Readout(NamedTuple):
+    """How an upstream read one label off its features: by the normalisation before its head, and the head's row.
+
+    Attributes:
+        norm: its ``weight`` and ``bias``, (num_features,) each.
+        direction: (num_features,).
+    """
+
+    norm: dict[str, Tensor]
+    direction: Tensor

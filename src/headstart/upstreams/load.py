@@ -21,7 +21,7 @@ from headstart.adaptation import (
 from headstart.brains.volumes import VolumeSpec, volume_spec
 from headstart.errors import HeadstartError
 from headstart.files import read_json, sha256_file
-from headstart.upstreams.base import Recipe, Shipped, Upstream
+from headstart.upstreams.base import Readout, Recipe, Shipped, Upstream
 from headstart.upstreams.catalogue import CATALOGUE, find, is_name
 from headstart.upstreams.fetch import Progress, expected_sha256, locate
 from headstart.upstreams.recipes import RECIPES
@@ -89,15 +89,31 @@ def domain_of_recipe(recipe: str) -> str | None:
     return domains.pop() if len(domains) == 1 else None
 
 
+def readout_of(source: str | Path, backbone_name: str, spec: VolumeSpec, label: str) -> Readout | None:
+    """How a model folder's own head reads ``label``, if that is among what it was taught; None otherwise."""
+    folder = _folder(source, backbone_name, spec)
+    outputs = read_own_config(folder)[0].get("outputs", []) if folder is not None else []
+    if folder is None or outputs.count(label) != 1:  # a label with classes has several outputs
+        return None
+    state = read_checkpoint(folder / "model.safetensors")
+    norm = {name: state[f"norm.{name}"].float() for name in ("weight", "bias")}
+    return Readout(norm, state["head.weight"][outputs.index(label)].float())
+
+
+def _folder(source: str | Path, backbone_name: str, spec: VolumeSpec) -> Path | None:
+    """Where a model folder of our own lies, shipped or given; None for all else."""
+    if not is_name(source):
+        return Path(source) if Path(source).is_dir() else None
+    upstream = find(str(source))
+    return locate(upstream, backbone=backbone_name, volume=spec.name) if isinstance(upstream.source, Shipped) else None
+
+
 def _known(source: str | Path, backbone_name: str, spec: VolumeSpec, field: str) -> Any:
     """A field of the record, or of a folder's config.json; None where a bare file says nothing."""
-    path = Path(source)
-    if is_name(source):
-        upstream = find(str(source))
-        if not isinstance(upstream.source, Shipped):
-            return getattr(upstream, field)
-        path = locate(upstream, backbone=backbone_name, volume=spec.name)
-    return read_own_config(path)[0].get(field) if path.is_dir() else None
+    if is_name(source) and not isinstance(find(str(source)).source, Shipped):
+        return getattr(find(str(source)), field)
+    folder = _folder(source, backbone_name, spec)
+    return read_own_config(folder)[0].get(field) if folder is not None else None
 
 
 def identity(source: str | Path, backbone_name: str, spec: VolumeSpec) -> str:

@@ -1,0 +1,49 @@
+"""A head that begins with what the upstream could say already, at the level and slope of the scans at hand.
+
+A start that has learnt age, say from simulated brains, has a direction among its features along which age lies. What it
+says is off by years at each real site, so the direction alone is taken over; two numbers, found on the training scans,
+put it on their scale. The slope is that of a ridge whose penalty weighs as much as twenty scans: few people say little
+about how far to trust it elsewhere. From there on everything learns as ever.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from headstart.backbones.model import BrainModel
+from headstart.training import Classification, Examples, Objective, encode
+from headstart.upstreams.base import Readout
+
+PRIOR_SCANS = 20
+
+
+@torch.no_grad()
+def aim_head(model: BrainModel, readout: Readout, objective: Objective, examples: Examples, train: np.ndarray) -> None:
+    """Set the norm of ``model`` from ``readout``, and its head where what is read rises with the training targets.
+
+    With several targets or more than two classes there is no one direction, and nothing is set.
+    """
+    targets = np.asarray(examples.targets, np.float64)[train].reshape(len(train), -1)
+    is_class = isinstance(objective, Classification)
+    if model.num_outputs != 1 + is_class:
+        return
+    objective.prepare(model, targets)
+    wanted = torch.from_numpy(targets[:, 0]).float()
+    wanted = 2 * wanted - 1 if is_class else (wanted - model.target_mean.cpu()) / model.target_scale.cpu()
+    model.norm.load_state_dict(readout.norm)
+    known = wanted.isfinite()
+    said = torch.from_numpy(encode(model, examples, np.asarray(train)[known.numpy()])) @ readout.direction
+    slope, level = _line(said, wanted[known])
+    if slope > 0:
+        sides = torch.tensor([-1.0, 1.0] if is_class else [1.0])
+        model.head.weight.copy_(slope * torch.outer(sides, readout.direction))
+        model.head.bias.copy_(level * sides)
+
+
+def _line(x: Tensor, y: Tensor) -> tuple[float, float]:
+    """Slope and intercept of ``y`` on ``x`` by ridge regression; slope 0 where ``x`` is constant."""
+    off = x - x.mean()
+    slope = float(off @ (y - y.mean()) / (off @ off).clamp(min=1e-12)) * len(x) / (len(x) + PRIOR_SCANS)
+    return slope, float(y.mean()) - slope * float(x.mean())
