@@ -25,10 +25,10 @@ from headstart.errors import HeadstartError
 QUICK = Contract(bias_correction="none")
 
 
-def write_brain(path: Path, seed: int = 0, offset: float = 0.0) -> Path:
+def write_brain(path: Path, seed: int = 0, offset: float = 0.0, noise: float = 10.0) -> Path:
     """The template's brain, 12 % smaller, shifted and noisy, on a background that is constant."""
     target, rng = template("4mm"), np.random.default_rng(seed)
-    data = np.where(target.brain, 500 * target.t1 + rng.normal(0, 10, target.t1.shape), 0) + offset
+    data = np.where(target.brain, 500 * target.t1 + rng.normal(0, noise, target.t1.shape), 0) + offset
     affine = target.spec.affine.copy()
     affine[:3, :3] *= 0.88
     affine[:3, 3] += rng.uniform(-5, 5, 3)
@@ -66,6 +66,13 @@ def test_a_known_brain_comes_back(tmp_path: Path) -> None:
     again = prepare_scan(tmp_path / "brain.nii.gz", QUICK)
     assert np.array_equal(prepared.volume, again.volume)
     assert again.facts == facts
+
+
+def test_a_scan_unlike_the_template_is_noted(tmp_path: Path) -> None:
+    facts = prepare_scan(write_brain(tmp_path / "brain.nii.gz", noise=400.0), QUICK).facts
+    note, = facts.notes
+    assert note == f"correlates with the template by only {facts.correlation:.2f}: it may lie wrongly"
+    assert prepare_scan(write_brain(tmp_path / "clear.nii.gz"), QUICK).facts.notes == ()
 
 
 def test_scale_and_offset_of_the_scanner_do_not_matter() -> None:

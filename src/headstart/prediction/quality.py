@@ -14,7 +14,7 @@ import numpy as np
 from headstart.brains.contract import Contract
 from headstart.brains.facts import Facts
 from headstart.brains.intensity import HIGHEST, LOWEST
-from headstart.brains.scan import LOW_OVERLAP, Prepared
+from headstart.brains.scan import LOW_CORRELATION, LOW_OVERLAP, Prepared
 from headstart.calibration.familiarity import Familiarity
 
 Verdict = Literal["ok", "flag", "refused", "unknown"]
@@ -67,7 +67,7 @@ LIMITS = {
     "orientation": Limit("orientation", (-np.inf, 35.0), (0.0, 90.0), "°", 0),
     "brain_volume": Limit("brain_volume", (850.0, 2000.0), unit=" ml", digits=0),
     "overlap": Limit("overlap", (LOW_OVERLAP, np.inf), (0.80, np.inf)),
-    "correlation": Limit("correlation", (0.45, np.inf), (0.20, np.inf)),
+    "correlation": Limit("correlation", (LOW_CORRELATION, np.inf), (0.20, np.inf)),
     "enlargement": Limit("enlargement", (0.90, 1.35), (0.70, 1.70)),
     "intensity": Limit("intensity", (-np.inf, 12.0), (0.0, 40.0), " % clipped", 1),
 }
