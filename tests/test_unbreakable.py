@@ -22,7 +22,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from tiny_study import environment, finetune, prepare, run, study, write_bids, write_store
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(14400 if os.environ.get("HEADSTART_LONG") == "1" else 900)
 
 
 @pytest.fixture(scope="module")
@@ -104,10 +104,10 @@ def kill_and_repeat(command: list[str], folder: Path, seconds: float, kills: int
             assert (last := run(command)).returncode == 0, last.stderr
         if process.returncode == 0 or done >= kills:
             whole += 1
+            print(f"{command[3]}: {done} kills, {whole} runs that got through")
             yield
             shutil.rmtree(folder)
         if done >= kills:
-            print(f"{command[3]}: {done} kills, {whole} runs that got through")
             return
 
 
