@@ -5,17 +5,20 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import struct
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import sync_playwright
 
 from headstart.prediction import open_model
-from headstart.prediction.server import Server
+from headstart.prediction.server import MOST_CONNECTIONS, MOST_SCANS, Server
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tiny_model import scan_path, write_scans
@@ -34,10 +37,8 @@ def uploads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def server(age_model: Path, uploads: Path) -> Iterator[Server]:
-    with Server(open_model(age_model), most_bytes=2**23) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with running(Server(open_model(age_model), most_bytes=2**23)) as server:
         yield server
-        server.shutdown()
 
 
 def ask(server: Server, method: str, path: str, body: bytes | None = None,
@@ -104,7 +105,95 @@ def test_an_upload_that_breaks_off_leaves_nothing(server: Server, uploads: Path)
         assert line.recv(100) == b""
     assert list(uploads.iterdir()) == []
     assert ask(server, "GET", "/")[0] == 200
-    assert not server.busy.locked()
+
+
+def test_a_client_that_vanishes_leaves_nothing(server: Server, uploads: Path,
+                                               capfd: pytest.CaptureFixture[str]) -> None:
+    line = started_upload(server, 1000)
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # its end is a reset
+    wait_until(lambda: list(uploads.iterdir()))
+    line.close()
+    wait_until(lambda: not list(uploads.iterdir()))
+    assert ask(server, "GET", "/")[0] == 200
+    assert capfd.readouterr().err == ""
+
+
+def test_a_slow_upload_is_ended_however_steadily_it_drips(age_model: Path, uploads: Path) -> None:
+    with running(Server(open_model(age_model), seconds=0.5)) as server, started_upload(server, 1000) as line:
+        drip(line)
+        assert b" 408 " in line.recv(100)
+        assert list(uploads.iterdir()) == []
+
+
+def test_slow_headers_are_ended_too(age_model: Path) -> None:
+    with running(Server(open_model(age_model), seconds=0.5)) as server, \
+            socket.create_connection(("127.0.0.1", server.server_port)) as line:
+        line.sendall(b"GET / HTTP/1.1\r\nX-Slow: ")
+        drip(line)
+        assert line.recv(100) == b""
+
+
+def test_who_comes_while_others_wait_is_asked_to_come_later(server: Server, uploads: Path) -> None:
+    waiting = [started_upload(server, 1000) for _ in range(MOST_SCANS)]
+    wait_until(lambda: len(list(uploads.iterdir())) == MOST_SCANS)
+    status, text, _ = ask(server, "POST", "/predict", b"x")
+    assert (status, json.loads(text)["error"][:12]) == (429, "other scans ")
+    for line in waiting:
+        line.close()
+    wait_until(lambda: not list(uploads.iterdir()))
+    assert ask(server, "POST", "/predict", b"x")[0] == 422
+
+
+def test_only_so_many_connections_stay_open(server: Server) -> None:
+    lines = [socket.create_connection(("127.0.0.1", server.server_port)) for _ in range(MOST_CONNECTIONS + 1)]
+    lines[-1].settimeout(10)
+    assert lines[-1].recv(1) == b""
+    for line in lines:
+        line.close()
+    wait_until(lambda: _answers(server))
+
+
+def _answers(server: Server) -> bool:
+    try:
+        return ask(server, "GET", "/")[0] == 200
+    except (ConnectionError, http.client.HTTPException):
+        return False
+
+
+def started_upload(server: Server, length: int) -> socket.socket:
+    """A connection on which an upload of ``length`` bytes has begun."""
+    line = socket.create_connection(("127.0.0.1", server.server_port))
+    line.sendall(f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1:{server.server_port}\r\n"
+                 f"Content-Length: {length}\r\n\r\nabc".encode())
+    return line
+
+
+def drip(line: socket.socket) -> None:
+    """A byte now and then, until the other side has had enough."""
+    line.settimeout(0.1)
+    for _ in range(200):
+        try:
+            line.send(b"x")
+            if line.recv(1, socket.MSG_PEEK) is not None:
+                break
+        except TimeoutError:
+            continue
+    line.settimeout(10)
+
+
+@contextmanager
+def running(server: Server) -> Iterator[Server]:
+    with server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def wait_until(happened: Callable[[], object], seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
 
 
 def test_a_browser_drops_a_real_scan_and_then_a_hostile_one(server: Server, uploads: Path, chromium: str,

@@ -6,12 +6,16 @@ keeps an upload in a random temporary folder, under a name of its own, while it 
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import secrets
 import shutil
+import socket
+import sys
 import tempfile
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -34,7 +38,9 @@ ADDRESS = "127.0.0.1"
 MOST_BYTES = 256 * 2**20
 CHUNK_BYTES = 2**20
 KEPT_REPORTS = 8  # in memory
-SOCKET_SECONDS = 60.0
+REQUEST_SECONDS = 60.0  # for a request to arrive whole, however its bytes are spread: this machine sends 256 MB in one
+MOST_CONNECTIONS = 32
+MOST_SCANS = 3  # one is predicted, the others wait; more are asked to come later
 SAFE = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store",
         "Cross-Origin-Resource-Policy": "same-origin"}
 SERVE = TEMPLATES / "serve"
@@ -46,19 +52,38 @@ class Server(ThreadingHTTPServer):
     Args:
         port: 0 for any that is free.
         most_bytes: of an upload.
+        seconds: for a request to arrive.
     """
 
     daemon_threads = True
 
-    def __init__(self, model: FinishedModel, port: int = 0, most_bytes: int = MOST_BYTES) -> None:
-        self.model, self.most_bytes = model, most_bytes
-        self.busy = threading.Lock()
+    def __init__(self, model: FinishedModel, port: int = 0, most_bytes: int = MOST_BYTES,
+                 seconds: float = REQUEST_SECONDS) -> None:
+        self.model, self.most_bytes, self.seconds = model, most_bytes, seconds
+        self.predicting = threading.Lock()  # one scan at a time
+        self.places = threading.BoundedSemaphore(MOST_SCANS)
+        self.connections = threading.BoundedSemaphore(MOST_CONNECTIONS)
         self.reports: OrderedDict[str, str] = OrderedDict()
         try:
             super().__init__((ADDRESS, port), Handler)
         except OSError as error:
             raise HeadstartError(f"port {port} cannot be used ({error.strerror})",
                                  fix="Give another --port.") from error
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Connections beyond the limit are closed at once."""
+        return self.connections.acquire(blocking=False)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.connections.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that is gone is no error."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
 
     @property
     def url(self) -> str:
@@ -78,12 +103,41 @@ class Server(ThreadingHTTPServer):
         return f"/report/{token}"
 
 
+class Timed(io.RawIOBase):
+    """What a client sends, until its time is up: a byte now and then does not prolong it."""
+
+    def __init__(self, connection: socket.socket, seconds: float) -> None:
+        self.connection, self.seconds = connection, seconds
+        self.restart()
+
+    def restart(self) -> None:
+        self.end = time.monotonic() + self.seconds
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self.end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the request did not arrive in time")
+        self.connection.settimeout(left)
+        return self.connection.recv_into(buffer)
+
+
 class Handler(BaseHTTPRequestHandler):
     """One connection. Whatever it sends, the reply is a page, JSON, or a status with a reason."""
 
     server: Server
     protocol_version = "HTTP/1.1"
-    timeout = SOCKET_SECONDS  # a client that sends nothing is let go
+
+    def setup(self) -> None:
+        super().setup()
+        self.incoming = Timed(self.connection, self.server.seconds)
+        self.rfile = io.BufferedReader(self.incoming)
+
+    def handle_one_request(self) -> None:
+        self.incoming.restart()
+        super().handle_one_request()
 
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
@@ -112,13 +166,13 @@ class Handler(BaseHTTPRequestHandler):
         elif int(length) > self.server.most_bytes:
             limit = f"{self.server.most_bytes / 2**20:g} MB"
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the file is larger than {limit}")
-        elif not self.server.busy.acquire(blocking=False):
-            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "another scan is being predicted; try again in a moment")
+        elif not self.server.places.acquire(blocking=False):
+            self._refuse(HTTPStatus.TOO_MANY_REQUESTS, "other scans are being predicted; try again in a minute")
         else:
             try:
                 self._predict(int(length), (parse_qs(url.query).get("explain") or ["gradient"])[0])
             finally:
-                self.server.busy.release()
+                self.server.places.release()
 
     def _predict(self, length: int, method: str) -> None:
         """The upload is gone before the answer is sent."""
@@ -127,6 +181,7 @@ class Handler(BaseHTTPRequestHandler):
             status, said = self._answer(folder / "scan.nii.gz", length, method)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+        self.connection.settimeout(self.server.seconds)  # for the reply
         if status is HTTPStatus.OK:
             self._reply(status, json.dumps(said).encode(), "application/json")
         elif status is not None:
@@ -139,7 +194,12 @@ class Handler(BaseHTTPRequestHandler):
         try:
             if not self._receive(scan, length):
                 return None, None
-            return HTTPStatus.OK, predicted(self.server, scan, method if method in METHODS else None)
+            with self.server.predicting:
+                return HTTPStatus.OK, predicted(self.server, scan, method if method in METHODS else None)
+        except TimeoutError:
+            return HTTPStatus.REQUEST_TIMEOUT, "the upload took too long"
+        except ConnectionError:
+            return None, None
         except HeadstartError as error:
             return HTTPStatus.UNPROCESSABLE_ENTITY, " ".join(filter(None, [error.problem + ".", error.fix]))
         except Exception as error:  # one file must not end the server
