@@ -1,12 +1,16 @@
-"""Damaged and hostile files through predict and weights import: an answer or a message, no crash, no file elsewhere.
+"""Damaged and hostile files through prepare, predict, weights import and the web page: an answer or a message.
 
-The short form runs a few files of every kind; `make test-long` runs 360.
+No crash, no hang, no file elsewhere. The short form runs a few files of every kind; `make test-long` runs 480.
 """
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,18 +21,20 @@ import torch
 
 from headstart.backbones import build_backbone
 from headstart.brains.bids import read_bids
+from headstart.brains.prepare import prepare
 from headstart.brains.volumes import volume_spec
 from headstart.errors import HeadstartError
 from headstart.prediction import open_model
 from headstart.prediction.outputs import Place, predict_into
+from headstart.prediction.server import Server
 from headstart.tasks import DECLARED
 from headstart.upstreams import load_into
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from limits import limited_memory
-from tiny_model import familiar, scan_path, write_model, write_scans
+from tiny_model import QUICK, familiar, scan_path, write_model, write_scans
 
-FILES = 60 if os.environ.get("HEADSTART_LONG") == "1" else 4  # of each of six kinds
+FILES = 60 if os.environ.get("HEADSTART_LONG") == "1" else 4  # of each of eight kinds
 SECONDS = 60.0  # of processor time, for one file
 MEMORY = 2 * 2**30
 
@@ -127,6 +133,45 @@ def test_scans(ground: Path) -> None:
     for content in each(good, 1000):
         scan.write_bytes(content)
         survives(ground, lambda: predict_into(Place(out, out, "scan", "age"), model, scan, {}, "gradient"), out)
+
+
+@pytest.mark.timeout(3600)
+def test_data_sets(ground: Path, tmp_path: Path) -> None:
+    """Every scan of a data set is damaged: the others go on, and each that is set aside has its reason."""
+    good = scan_path(ground / "bids", "sub-00").read_bytes()
+    for position, content in enumerate(each(good, 7000)):
+        scan_path(tmp_path / "bids", f"sub-{position:03}").write_bytes(content)
+    before = tree(tmp_path, tmp_path / "store")
+    summary = prepare(read_bids([tmp_path / "bids"]), tmp_path / "store", QUICK, jobs=1, progress=False)
+    assert summary.prepared + len(summary.failed) == FILES
+    assert all(reason.strip() and "Traceback" not in reason for reason in summary.failed.values())
+    assert tree(tmp_path, tmp_path / "store") == before
+
+
+@pytest.mark.timeout(3600)
+def test_web_page(ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = scan_path(ground / "bids", "sub-00").read_bytes()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = tree(ground, None)
+    with Server(open_model(ground / "model")) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for content in each(good, 8000):
+            status, said = posted(server, content)
+            assert status in (200, 422), said
+            assert said["answer" if status == 200 else "error"]
+        server.shutdown()
+    assert list(tmp_path.iterdir()) == []
+    assert tree(ground, None) == before
+
+
+def posted(server: Server, content: bytes) -> tuple[int, dict[str, str]]:
+    """What the page is told of an upload."""
+    line = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10 * SECONDS)
+    line.request("POST", "/predict", content)
+    reply = line.getresponse()
+    said = json.loads(reply.read())
+    line.close()
+    return reply.status, said
 
 
 @pytest.mark.parametrize(("name", "seed"), [
