@@ -14,9 +14,10 @@ from headstart.brains.bids import read_bids
 from headstart.brains.store import Store
 from headstart.errors import HeadstartError
 from headstart.simulation import diffusion
+from headstart.simulation.base import draw_subject
 from headstart.simulation.cohort import write_cohort, write_store
 from headstart.simulation.diffusion import CONDITIONS, DiffusionGenerator, Recipe, predicted, read_fitted
-from headstart.simulation.diffusion_fit import CHECKPOINT, fit, measured_conditions
+from headstart.simulation.diffusion_fit import CHECKPOINT, _describe, _Training, fit, measured_conditions
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = Recipe(channels=(2, 4), latent_channels=3, unet_channels=(4, 4), unet_attention=(False, True), head_channels=4,
@@ -82,6 +83,76 @@ def test_it_writes_bids_as_well(model: Path, tmp_path: Path):
     cohort = read_bids([write_cohort(tmp_path / "bids", n=2, seed=5, model=model, **QUICK)])
     assert [set(scan.columns) for scan in cohort] == [{"ventricular_volume", "brain_volume"}] * 2
     assert all(scan.simulated and scan.sex and scan.age_years for scan in cohort)
+
+
+def test_conditions_are_told_alike_in_training_and_in_drawing(toy_store: Path):
+    store = Store.open(toy_store)
+    indices, conditions = measured_conditions(store)
+    fitted = _describe(store, indices, conditions, TINY)
+    trained = _Training(store, indices, fitted, conditions, 0)._scaled(np.arange(3))
+    drawn = torch.stack([fitted.scaled(dict(zip(CONDITIONS, row.tolist()))) for row in conditions[:3]])
+    torch.testing.assert_close(trained, drawn, atol=1e-5, rtol=0)
+
+
+def test_people_have_volumes_that_go_together_as_in_the_training_set(model: Path):
+    """Where ventricles are large, brains are small: a pair that never occurs cannot be drawn well."""
+    fitted = read_fitted(model).model_copy(update={"residual_r": -0.8, "low": (0.0, 18.0, -1e9, -1e9),
+                                                   "high": (1.0, 90.0, 1e9, 1e9)})
+    people = [draw_subject(3, index) for index in range(400)]
+    asked = np.array([list(fitted.conditions(person).values())[2:] for person in people])
+    design = np.array([[1, person.age, person.sex == "M"] for person in people], float)
+    residuals = asked - design @ np.asarray(fitted.expected).T
+    assert np.corrcoef(residuals.T)[0, 1] == pytest.approx(-0.8, abs=0.06)
+    np.testing.assert_allclose(residuals.std(0), fitted.residual_sd, rtol=0.12)
+
+
+def test_the_fit_knows_how_volumes_go_together(toy_store: Path):
+    store = Store.open(toy_store)
+    indices, conditions = measured_conditions(store)
+    conditions[:, 3] = 1300 - 2 * conditions[:, 2] + conditions[:, 1]
+    conditions[:, 2] += np.random.default_rng(0).standard_normal(len(conditions)) * 1e-3
+    assert _describe(store, indices, conditions, TINY).residual_r < -0.9
+
+
+class _Knowing(torch.nn.Module):
+    """Answers with the true v of a latent that is the ventricular condition everywhere."""
+
+    def forward(self, given: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        from monai.networks.schedulers import DDPMScheduler
+
+        kept = DDPMScheduler(**TINY.schedule()).alphas_cumprod[timesteps].reshape(-1, 1, 1, 1, 1)
+        clean = context[:, 0, 2].reshape(-1, 1, 1, 1, 1)
+        latent = given[:, :-len(CONDITIONS)]
+        return (kept.sqrt() * latent - clean) / (1 - kept).sqrt()
+
+
+def test_drawing_inverts_what_training_does(model: Path):
+    """From any noise, a network that knows v leads to the latent that its condition names: no sign, order or step
+    is turned round."""
+    whole, noise = diffusion._model(model), torch.Generator().manual_seed(1)
+    for asked in (-0.7, 0.2, 1.5):
+        drawn = replace(whole, unet=_Knowing()).draw(torch.randn(whole.latent_shape, generator=noise),
+                                                     torch.tensor([9.0, -9.0, asked, 5.0]))
+        torch.testing.assert_close(drawn, torch.full_like(drawn, asked), atol=0.02, rtol=0)
+
+
+class _Ball(torch.nn.Module):
+    """Decodes to a bright ball with a ventricle that is darker than the background's border."""
+
+    def decode_stage_2_outputs(self, latent: torch.Tensor) -> torch.Tensor:
+        from monai.networks.utils import pixelunshuffle
+
+        far = torch.linspace(-1, 1, 40)[:, None, None]**2 + torch.linspace(-1, 1, 48)[None, :, None]**2 \
+            + torch.linspace(-1, 1, 40)**2
+        image = torch.where(far > 0.3, diffusion.OUTSIDE, torch.where(far < 0.02, -0.8, 0.7))
+        return pixelunshuffle(image[None, None], 3, TINY.patch)
+
+
+def test_a_dark_ventricle_is_no_hole(model: Path):
+    whole = diffusion._model(model)
+    image = replace(whole, autoencoder=_Ball()).decode(torch.zeros(whole.latent_shape)[None])
+    assert image[20, 24, 20] == -0.5
+    assert image[0, 0, 0] == 0
 
 
 def test_a_network_listens_to_its_conditions():

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
+from scipy import ndimage
 
 from headstart.brains.volumes import template, volume_spec
 from headstart.errors import HeadstartError
@@ -119,6 +120,7 @@ class Fitted(BaseModel):
     Attributes:
         volume: its grid. low, high: of the conditions, in ``CONDITIONS``' order and its own units (years, mL).
         expected: (2, 3) ventricular and brain volume as a linear function of (1, age, sex). residual_sd: (2,) about it.
+        residual_r: correlation of the two residuals. Drawn apart, they ask for people whom the training set has not.
         trained_on: data sets. weights: SHA-256 of the file of weights.
     """
 
@@ -130,12 +132,14 @@ class Fitted(BaseModel):
     high: tuple[float, ...]
     expected: tuple[tuple[float, ...], ...]
     residual_sd: tuple[float, ...]
+    residual_r: float = 0.0
     trained_on: tuple[str, ...] = ()
     weights: str = ""
 
     def conditions(self, subject: Subject) -> dict[str, float]:
         """What a subject's brain is drawn for: volumes as people of that age and sex have them in the training set."""
         sex, z = float(subject.sex == "M"), subject.rng("conditions").standard_normal(2)
+        z[1] = self.residual_r * z[0] + np.sqrt(1 - self.residual_r**2) * z[1]
         volumes = np.asarray(self.expected) @ [1, subject.age, sex] + np.asarray(self.residual_sd) * z
         volumes = np.clip(volumes, self.low[2:], self.high[2:])
         return dict(zip(CONDITIONS, (sex, subject.age, *volumes.tolist())))
@@ -213,7 +217,8 @@ class Model:
         image = pixelshuffle(patches, 3, self.fitted.recipe.patch)[0, 0]
         if not self.masked:
             return image.clamp_min(0)
-        inside = (image > EDGE) & torch.from_numpy(template(self.fitted.volume).kept)
+        kept = (image > EDGE).numpy() & template(self.fitted.volume).kept
+        inside = torch.from_numpy(ndimage.binary_fill_holes(kept))  # a dark ventricle is no background
         return torch.where(inside, image.clamp(-0.5, 2), 0)
 
 

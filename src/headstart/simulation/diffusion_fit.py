@@ -86,11 +86,12 @@ def measured_conditions(store: Store) -> tuple[np.ndarray, np.ndarray]:
 def _describe(store: Store, indices: np.ndarray, conditions: np.ndarray, recipe: Recipe) -> Fitted:
     design = np.column_stack([np.ones(len(conditions)), conditions[:, 1], conditions[:, 0]])
     weights = np.linalg.lstsq(design, conditions[:, 2:], rcond=None)[0]
-    spread = (conditions[:, 2:] - design @ weights).std(0)
+    residuals = conditions[:, 2:] - design @ weights
     low, high = conditions.min(0), conditions.max(0)
     low[0], high[0] = 0.0, 1.0
     return Fitted(recipe=recipe, volume=store.contract.volume, low=tuple(low.tolist()), high=tuple(high.tolist()),
-                  expected=tuple(map(tuple, weights.T.tolist())), residual_sd=tuple(spread.tolist()),
+                  expected=tuple(map(tuple, weights.T.tolist())), residual_sd=tuple(residuals.std(0).tolist()),
+                  residual_r=float(np.corrcoef(residuals.T)[0, 1]),
                   trained_on=tuple(sorted({store.scans[i].scan.dataset for i in indices})))
 
 
