@@ -57,7 +57,10 @@ def test_the_model_knows_its_own_errors(finished: Path) -> None:
     assert calibration.coverage["outside"].n == 10
     assert calibration.interval(50.0) == (50.0 - calibration.half_width, 50.0 + calibration.half_width)
     assert len(familiarity.distances) == 22
-    assert "It is not valid at a new site" in (finished / "model" / "README.md").read_text()
+    card = (finished / "model" / "README.md").read_text()
+    assert "It is not valid at a new site" in card
+    assert "| outside | " in card.split("## By site, sex and age")[1]
+    assert "10.1117/12.3008837" in card
 
 
 def test_the_network_learned(finished: Path) -> None:

@@ -28,6 +28,14 @@ decisions on patients.
 
 Inside: out-of-fold predictions at the training sites. Outside: sites never trained on. Intervals: 95 %, bootstrap over
 people. Expect worse than *inside* at a new site.
+
+## By site, sex and age
+{groups}
+
+## Citation
+headstart (`CITATION.cff` in its repository), and the study that it is built on: N. J. Dhinagar et al., "Video and
+Synthetic MRI Pre-training of 3D Vision Architectures for Neuroimage Analysis", SPIE Medical Imaging 2024,
+doi 10.1117/12.3008837.
 """
 
 
@@ -41,7 +49,7 @@ def model_card(config: ModelConfig, result: Result, n_scans: int, n_subjects: in
         simulated=". **Simulated brains**, not patients" if config.simulated else "",
         tag=_tag(config.licence), licence=config.licence or f"that of {config.upstream}, which headstart does not know",
         version=config.made_with.get("headstart", "?"), scores=_scores(config),
-        calibration=_calibration(config))
+        calibration=_calibration(config), groups=_groups(result))
 
 
 def _tag(licence: str | None) -> str:
@@ -67,6 +75,18 @@ def _scores(config: ModelConfig) -> str:
         rows += [f"| {partition} | {name} | {_text(e['value'])} | {_text(e['low'])} to {_text(e['high'])} | {e['n']} |"
                  for name, e in metrics.items()]
     return "\n".join(rows)
+
+
+def _groups(result: Result) -> str:
+    """The main metric in every group of people that is large enough for a score."""
+    rows = ["| partition | group | metric | value | 95 % interval | people |", "| --- | --- | --- | --- | --- | --- |"]
+    for partitions in (result.by_site, result.by_sex, result.by_age):
+        for partition, groups in partitions.items():
+            for group, scores in groups.items():
+                metric, found = next(iter(scores.items()))
+                rows.append(f"| {partition} | {group.replace('|', '/')} | {metric} | {_text(found.value)} | "
+                            f"{_text(found.low)} to {_text(found.high)} | {found.n} |")
+    return "\n".join(rows) if len(rows) > 2 else "No group is large enough for a score of its own."
 
 
 def _calibration(config: ModelConfig) -> str:
