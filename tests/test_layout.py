@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "files": set(),
     "names": set(),
     "processes": set(),
+    "arguments": set(),
     "environment": set(),
     "brains": set(),
     "simulation": {"brains"},
@@ -38,7 +39,7 @@ MAY_IMPORT = {
     "experiment": {"brains", "calibration", "backbones", "tasks", "training", "upstreams", "modelfolder", "evaluation",
                    "execution", "report", "environment"},
     "benchmark": {"brains", "simulation", "backbones", "tasks", "training", "upstreams", "evaluation", "experiment",
-                  "environment"},
+                  "environment", "explanation"},
     "benchmark_report": {"benchmark", "brains", "environment", "evaluation", "report", "upstreams"},
     "benchmark_commands": {"benchmark", "benchmark_report", "brains", "evaluation"},
     "calibration": set(),
@@ -51,7 +52,7 @@ MAY_IMPORT = {
     "prediction_commands": {"prediction", "export"},
     "cli": {"brains", "simulation", "tasks", "experiment", "prediction", "pretraining", "upstreams", "evaluation",
             "report", "modelfolder", "weights_commands", "prediction_commands", "data_commands", "datasets",
-            "benchmark", "benchmark_report", "benchmark_commands"},
+            "benchmark", "benchmark_report", "benchmark_commands", "arguments"},
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 
