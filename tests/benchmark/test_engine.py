@@ -18,7 +18,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from tiny_benchmark import HEADSTART, environment, write_config, write_start
 
-from headstart.benchmark import read
+from headstart.benchmark import Benchmark, read
 from headstart.benchmark.cells import run_cell
 from headstart.benchmark.config import load_config
 from headstart.benchmark.engine import do, remaining, run_here
@@ -26,6 +26,8 @@ from headstart.benchmark.floors import ensure_floors
 from headstart.benchmark.plan import Cell, Plan
 from headstart.benchmark.resolve import make_plan
 from headstart.benchmark.results import CELL, PREDICTIONS, cell_folder
+from headstart.benchmark.saliency import FILE as SALIENCY
+from headstart.benchmark.saliency import read_saliency
 from headstart.benchmark.shared import open_task, waiting_writer
 from headstart.benchmark.status import look, retry, status_table
 
@@ -57,10 +59,25 @@ def test_a_benchmark_runs_once_and_its_cells_are_comparable(tmp_path: Path, star
         assert list(table.participant_id) == list(tested[0].participant_id)
         assert set(table.partition) == {"inside", "outside"}
     assert {floor for floor, _ in found.floors("brain-age")} >= {"constant", "voxels", "mask"}
+    _maps_are_kept(found)
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.*") if path.is_file()}
     run_here(plan, out, jobs=2)
     after = {path: path.stat().st_mtime_ns for path in out.rglob("*.*") if path.is_file()}
     assert {p for p in before if before[p] != after.get(p)} <= {out / "coordinator" / ".lock"}
+
+
+def _maps_are_kept(found: Benchmark) -> None:
+    """By the first seed's cells alone, of the same two people of the held-out site; zero outside their brains."""
+    kept = {result.cell: looks for result in found.cells if (looks := read_saliency(result.folder / SALIENCY))}
+    assert {cell.seed for cell in kept} == {0}
+    assert len(kept) == 3
+    assert len({looks.keys for looks in kept.values()}) == 1
+    people = found.cells[0].predictions
+    truth = [people.truth[people.keys.index(key)] for key in next(iter(kept.values())).keys]
+    assert truth[0] < np.median(people.part("outside").truth) < truth[1]
+    for looks in kept.values():
+        assert looks.maps.max((1, 2, 3)).tolist() == [1, 1]
+        assert not looks.maps[looks.brains == 0].any()
 
 
 def test_a_cell_that_fails_is_recorded_and_the_others_go_on(tmp_path: Path, starts: Path) -> None:

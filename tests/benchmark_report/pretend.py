@@ -8,6 +8,8 @@ import numpy as np
 
 from headstart.benchmark.plan import Cell, Plan, PlannedTask, Row, Training
 from headstart.benchmark.results import FLOORS, PREDICTIONS, TASKS, CellRecord, cell_folder, write_floors, write_record
+from headstart.benchmark.saliency import FILE as SALIENCY
+from headstart.benchmark.saliency import wanted
 from headstart.brains.cohort import Scan
 from headstart.evaluation.predictions import Predictions
 
@@ -98,3 +100,14 @@ def predicted(one: PlannedTask, seed: int, signal: float, noise: list[int], plac
     output = np.stack([1 - positive, positive], 1) if one.classes else 50 + 17.3 * size * score / (size**2 + 1)
     return Predictions.of(scans, seed=seed, partition=np.where(outside, "outside", "inside"), truth=truth,
                           output=output, classes=one.classes)
+
+
+def write_saliency(folder: Path, made: Plan) -> None:
+    """Two round brains, and a map that differs by row, in every cell that keeps one."""
+    grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, size) for size in (12, 14, 10)), indexing="ij"))
+    brain = np.where((grid**2).sum(0) < 0.9, 0.5 + 0.3 * grid[0], 0)
+    for cell in (cell for cell in made.cells if wanted(made, cell)):
+        looks = np.where(brain, np.exp(-((grid - 0.1 * len(cell.upstream)) ** 2).sum(0)), 0)
+        np.savez(cell_folder(folder, cell.digest) / SALIENCY, brains=np.stack([brain, brain[::-1]]).astype(np.float16),
+                 maps=np.stack([looks, looks[::-1]]).astype(np.float16),
+                 keys=np.array([("simulated", f"sub-{number:03}", "") for number in (INSIDE, INSIDE + 3)]))

@@ -26,7 +26,7 @@ def opened(report: Path, browser: Browser) -> Iterator[Page]:
 
 
 def test_every_part_is_drawn(opened: Page) -> None:
-    for part in ("paper", "forest", "few-shot", "matrix", "elsewhere", "outputs", "made", "methods", "data"):
+    for part in ("paper", "forest", "few-shot", "matrix", "elsewhere", "outputs", "brains", "made", "methods", "data"):
         assert opened.locator(f"section#{part} h2").is_visible()
     assert opened.locator("#forest figure svg [class~=mark]").count() == 3 * 2 * 4 * 2
     assert opened.locator("#matrix svg .heat").count() == 3 * 2 * 2 * 4 * 2
@@ -62,6 +62,32 @@ def test_the_outputs_of_another_row_are_shown(opened: Page) -> None:
     assert box.locator("[data-panel]:visible").count() == 1
     box.locator("select").select_option(label="cnn-small from synthetic-mri")
     assert box.locator("[data-panel]:visible").get_attribute("data-panel") == box.locator("select").input_value()
+
+
+def test_slices_move_by_keyboard_and_mouse_and_maps_change(opened: Page) -> None:
+    box = opened.locator("#brains [data-panels]").first
+    view = box.locator(".viewer:visible")
+
+    def pictures() -> list[str]:
+        return view.locator("canvas").evaluate_all("all => all.map(one => one.toDataURL())")
+
+    axial, before = view.locator("input[data-axis='2']"), pictures()
+    axial.focus()
+    opened.keyboard.press("ArrowRight")
+    after = pictures()
+    assert axial.input_value() == "6"
+    assert [old != new for old, new in zip(before, after, strict=True)] == [True, False, False]
+    view.locator("canvas").first.click(position={"x": 90, "y": 60})
+    clicked = pictures()
+    assert [old != new for old, new in zip(after, clicked, strict=True)] == [False, True, True]
+    maps = view.locator("select")
+    assert maps.locator("option").all_inner_texts()[1:] == ["vit-mini from scratch", "none"]
+    maps.focus()
+    opened.keyboard.press("ArrowDown")
+    assert pictures() != clicked
+    box.locator("select").first.select_option(index=1)
+    assert view.count() == 1
+    assert pictures() != clicked
 
 
 def test_the_theme_the_phone_and_paper(opened: Page) -> None:

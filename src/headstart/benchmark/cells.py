@@ -16,8 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from headstart.backbones.model import BrainModel
 from headstart.benchmark.plan import Cell, Plan
 from headstart.benchmark.results import PREDICTIONS, CellRecord, cell_folder, read_record, write_record
+from headstart.benchmark.saliency import FILE as SALIENCY
+from headstart.benchmark.saliency import keep_saliency, wanted
 from headstart.benchmark.shared import TaskData, features_once, open_task, waiting_writer
 from headstart.brains.splits import Cell as Fold
 from headstart.errors import BusyError, HeadstartError, Stopped
@@ -99,10 +102,15 @@ class _Attempt:
         """Train, predict and write the predictions; the fields of the record."""
         fold = self._fold
         outcome = (self._on_frozen_features(fold) if self.cell.mode in ("probe", "knn")
-                   else self._trainer.cross_validate(fold))
+                   else self._trainer.cross_validate(fold, look=self._look))
         self._predictions(fold, outcome["test"]).write_tsv(cell_folder(self.folder, self.cell.digest) / PREDICTIONS)
         return {"state": "done", "n_train": self._task.training(self.cell.train_size, self.cell.seed)[2],
                 "learning_rate": outcome["learning_rate"], "receipt": outcome["receipt"], "overlaps": self._overlaps()}
+
+    def _look(self, model: BrainModel) -> None:
+        """Keep what the trained model looks at, where the report will show it."""
+        if wanted(self.plan, self.cell):
+            keep_saliency(cell_folder(self.folder, self.cell.digest) / SALIENCY, model, self._task)
 
     @cached_property
     def _task(self) -> TaskData:
@@ -142,6 +150,7 @@ class _Attempt:
         history = fit_head(model, trainer.objective(), parts, trainer.experiment.plan)
         with torch.no_grad():
             outputs = HeadOnly(model, model.head)(features[fold.test])
+        self._look(model)
         return {"learning_rate": None, "receipt": receipt, "history": history.to_json(),
                 "test": (outputs.softmax(1) if data.task.kind == "classification" else outputs).tolist()}
 

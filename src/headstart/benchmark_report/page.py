@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from headstart.benchmark import read
 from headstart.benchmark_report import csv_files, figures, tables, words
+from headstart.benchmark_report.brains import example_brains
 from headstart.benchmark_report.claims import Finding, findings
 from headstart.benchmark_report.collect import DOMAINS, Key, Study, domain_of
 from headstart.benchmark_report.comparisons import Comparison, TaskGain, compare_all, task_gains
@@ -81,7 +82,7 @@ def _render(study: Study, compared: Sequence[Comparison], claims: Sequence[Findi
         groups=tables.groups_table(groups, study), pooled=tables.pooled_table(pooled), trust=_trust_tables(study),
         forests=_forests(study, compared),
         few_shot=list(_few_shot(study, drawn)), heat_map=figures.heat_map(study, compared, "Relative gains"),
-        panels={task.name: _panels(study, task.name) for task in study.tasks},
+        panels={task.name: _panels(study, task.name) for task in study.tasks}, brains=example_brains(study),
         receipts=_receipts(study), starts=tables.starts_table(study), environment=environment(), flat=flat,
         references=REFERENCES, downloads=_downloads(study, compared, claims, saved, groups, pooled),
         **assets(TEMPLATES))

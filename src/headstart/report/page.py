@@ -28,8 +28,8 @@ def template_environment(*folders: Path) -> Environment:
 def assets(*folders: Path) -> dict[str, Markup]:
     """Style and script (this package's, then those of ``folders``), and the security policy that allows just these."""
     places = (TEMPLATES, *folders)
-    style, script = ("".join((folder / name).read_text(encoding="utf-8") for folder in places)
-                     for name in ("style.css", "script.js"))
+    style, script = ("".join((folder / name).read_text(encoding="utf-8") for folder in places
+                             if (folder / name).exists()) for name in ("style.css", "script.js"))
     digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
     policy = (f"default-src 'none'; style-src 'sha256-{digests[0]}'; script-src 'sha256-{digests[1]}'; "
               "img-src data:; base-uri 'none'; form-action 'none'")

@@ -29,3 +29,54 @@ for (const head of document.querySelectorAll("table.sortable th button")) {
   });
 }
 addEventListener("beforeprint", () => { for (const fold of document.querySelectorAll("details")) fold.open = true; });
+
+// Slices through a brain: sliders move them, a click on one goes there in the others.
+for (const view of document.querySelectorAll(".viewer")) {
+  const bytes = (text) => text && Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  const [X, Y, Z] = view.dataset.shape.split(",").map(Number), size = [X, Y, Z];
+  const brain = bytes(view.dataset.brain), outline = bytes(view.dataset.outline);
+  const choice = view.querySelector("select"), maps = [...view.querySelectorAll("data")].map((one) => bytes(one.value));
+  const across = { 0: [1, 2], 1: [0, 2], 2: [0, 1] };
+  const at = (axis, slice, column, row) => {
+    const place = [0, 0, 0];
+    place[axis] = slice; place[across[axis][0]] = column; place[across[axis][1]] = row;
+    return (place[0] * Y + place[1]) * Z + place[2];
+  };
+  const edge = (axis, slice, c, r, width, height) => outline && outline[at(axis, slice, c, r)] &&
+    [[1, 0], [-1, 0], [0, 1], [0, -1]].some(([a, b]) => c + a < 0 || r + b < 0 || c + a >= width || r + b >= height || !outline[at(axis, slice, c + a, r + b)]);
+  const colour = (map, index, onEdge) => {
+    const grey = brain[index], shown = map ? (map[index] - 128) / 127 : 0, share = Math.min(Math.abs(shown), 1) * 0.85;
+    const tint = shown > 0 ? [255, 96, 32] : [48, 128, 255];
+    const mixed = tint.map((value) => grey * (1 - share) + value * share);
+    return onEdge ? mixed.map((value, i) => value * 0.5 + [255, 140, 0][i] * 0.5) : mixed;
+  };
+  const paint = (canvas, slice) => {
+    const map = choice && choice.value !== "" ? maps[choice.value] : null;
+    const axis = Number(canvas.dataset.axis), [width, height] = across[axis].map((i) => size[i]), side = Math.max(width, height);
+    canvas.width = canvas.height = side;
+    const context = canvas.getContext("2d"), picture = context.createImageData(width, height);
+    for (let r = 0; r < height; r++) for (let c = 0; c < width; c++) {
+      const values = colour(map, at(axis, slice, c, r), edge(axis, slice, c, r, width, height));
+      picture.data.set([...values, 255], 4 * ((height - 1 - r) * width + c));
+    }
+    context.fillRect(0, 0, side, side);
+    context.putImageData(picture, (side - width) >> 1, (side - height) >> 1);
+  };
+  const canvases = [...view.querySelectorAll("canvas")];
+  const slider = (axis) => view.querySelector(`input[data-axis="${axis}"]`);
+  const draw = () => canvases.forEach((canvas) => paint(canvas, Number(slider(canvas.dataset.axis).value)));
+  const go = (axis, place) => { slider(axis).value = place; };
+  for (const canvas of canvases) canvas.addEventListener("click", (event) => {
+    const [first, second] = across[canvas.dataset.axis], [width, height] = [size[first], size[second]], side = canvas.width;
+    go(first, Math.floor(event.offsetX / canvas.clientWidth * side) - ((side - width) >> 1));
+    go(second, height - 1 - Math.floor(event.offsetY / canvas.clientHeight * side) + ((side - height) >> 1));
+    draw();
+  });
+  for (const one of view.querySelectorAll("input")) {
+    one.max = size[one.dataset.axis] - 1;
+    one.value = size[one.dataset.axis] >> 1;
+    one.addEventListener("input", draw);
+  }
+  choice?.addEventListener("change", draw);
+  draw();
+}
