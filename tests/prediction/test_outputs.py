@@ -89,7 +89,7 @@ def test_pages_are_whole_and_harmless(predicted: tuple[Path, Path]) -> None:
     page, group = (out / "sub-00.html").read_text(), (out / "group.html").read_text()
     assert "90 % interval" in page
     assert "not valid at a new site" in page
-    assert "data-map=" in page
+    assert "<data value=" in page
     assert 'href="sub-00.html"' in group
     assert "not a medical device" in page + group
     assert "<script>alert" not in group
