@@ -10,6 +10,7 @@ import pytest
 
 from headstart.brains.store import Store
 from headstart.pretraining.data import probe_store
+from headstart.simulation.base import DRAWN_VERSION
 
 
 def ask(_: int) -> Path:
@@ -22,3 +23,11 @@ def test_two_processes_that_need_the_same_pool_make_it_once(tmp_path: Path, monk
         one, two = processes.map(ask, range(2))
     assert one == two
     assert len(Store.open(one)) == 3
+
+
+def test_a_simulator_that_draws_otherwise_makes_its_pool_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path))
+    before = ask(0)
+    assert ask(0) == before
+    monkeypatch.setattr("headstart.pretraining.data.DRAWN_VERSION", DRAWN_VERSION + 1)
+    assert ask(0) != before

@@ -17,6 +17,7 @@ from headstart.pretraining.procedural import write_pool
 from headstart.pretraining.recorded.files import find_files, some_of
 from headstart.pretraining.recorded.pool import ENDINGS
 from headstart.pretraining.recorded.pool import write_pool as write_recorded
+from headstart.simulation.base import DRAWN_VERSION
 from headstart.simulation.cohort import write_store
 
 PROBE_SEED = 404  # no upstream shares a random stream with a cohort, whatever its seed
@@ -56,7 +57,7 @@ def probe_store(count: int, volume: str, *, jobs: int) -> Path:
 
 
 def _simulated(count: int, jobs: int, **design: Any) -> Path:
-    return _made([design, count], lambda path: write_store(path, n=count, jobs=jobs, **design))
+    return _made([DRAWN_VERSION, design, count], lambda path: write_store(path, n=count, jobs=jobs, **design))
 
 
 def _made(what: list, make: Callable[[Path], Path]) -> Path:
