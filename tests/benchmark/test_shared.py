@@ -13,7 +13,8 @@ from tiny_benchmark import write_config
 
 from headstart.benchmark.config import load_config
 from headstart.benchmark.resolve import make_plan
-from headstart.benchmark.shared import TaskData, evenly_spread, features_once, open_task
+from headstart.benchmark.shared import TaskData, ensure_store, evenly_spread, features_once, open_task, store_ready
+from headstart.simulation.base import DRAWN_VERSION
 
 AD = {"task": "ad", "store": "$TINY_STORE", "outside_sites": ["c"]}
 
@@ -65,6 +66,16 @@ def test_every_beginning_is_spread_evenly(count: int) -> None:
     for n in (count // 4, count // 2):
         halves = sum(place < count / 2 for place in order[:n])
         assert abs(halves - n / 2) <= 2
+
+
+def test_a_simulator_that_draws_otherwise_makes_brains_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_config(write_config(tmp_path / "tiny.yaml", tasks=[
+        {"task": "brain-age", "simulate": {"cohort": "ageing", "n": 8, "sites": 2}, "outside_sites": ["sim-b"]}]))
+    plan = make_plan(config)
+    ensure_store(tmp_path, plan, plan.tasks[0], jobs=1)
+    assert store_ready(tmp_path, plan, plan.tasks[0])
+    monkeypatch.setattr("headstart.benchmark.shared.DRAWN_VERSION", DRAWN_VERSION + 1)
+    assert not store_ready(tmp_path, plan, plan.tasks[0])
 
 
 def test_features_are_made_once(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from headstart.files import atomic_write
 
 FILE = "saliency.npz"
 PLACES = (0.1, 0.9)  # of the tested people, ordered by the target
-MOST_VOXELS = 150_000  # of a kept volume; a finer grid keeps every second or fourth voxel
+MOST_VOXELS = 150_000  # of a kept volume; a finer grid keeps every second or third voxel, and so on
 
 
 @dataclass(frozen=True)

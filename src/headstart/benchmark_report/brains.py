@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,13 +26,15 @@ class Example:
 
 def example_brains(study: Study) -> dict[str, list[Example]]:
     """By task; tasks whose cells kept nothing are missing."""
-    found = {task.name: list(_examples(study, _shown(study, task.name))) for task in study.tasks}
+    kept = {key: looks for key in study.main_keys(study.keys) if (looks := _saliency(study, key)) is not None}
+    found = {task.name: list(_examples(study, {key: kept[key] for key in _shown(study, kept, task.name)}))
+             for task in study.tasks}
     return {task: examples for task, examples in found.items() if examples}
 
 
-def _shown(study: Study, task: str) -> list[Key]:
+def _shown(study: Study, kept: Mapping[Key, Saliency], task: str) -> list[Key]:
     """The start of the best score, at other sites where any are held out, and scratch of the same backbone."""
-    keys = [key for key in study.main_keys(study.keys) if key.task == task and saliency_of(study, key) is not None]
+    keys = [key for key in kept if key.task == task]
     starts = [key for key in keys if is_head_start(key.upstream)] or keys
     if not starts:
         return []
@@ -46,24 +48,21 @@ def _goodness(study: Study, key: Key) -> float:
     return -np.inf if value is None else value if metric.better == "higher" else -value
 
 
-def saliency_of(study: Study, key: Key) -> Saliency | None:
+def _saliency(study: Study, key: Key) -> Saliency | None:
     """What a row's cell of the first seed kept."""
     first = study.benchmark.plan.seeds[0]
     return next((found for result in study.cells[key] if result.cell.seed == first
                  and (found := read_saliency(result.folder / FILE)) is not None), None)
 
 
-def _examples(study: Study, keys: Sequence[Key]) -> Iterator[Example]:
-    kept = {key: found for key in keys if (found := saliency_of(study, key)) is not None}
-    first = next(iter(kept.values()), None)
-    for place, scan in enumerate(first.keys if first is not None else ()):
-        assert first is not None
+def _examples(study: Study, kept: Mapping[Key, Saliency]) -> Iterator[Example]:
+    for place, scan in enumerate(next(iter(kept.values())).keys if kept else ()):
         maps = {_name(key): found.maps[place].astype(np.float32) for key, found in kept.items()}
         rows = {key: _row(study, key, scan) for key in kept}
-        known = next(iter(rows.values()))
-        yield Example(f"{_truth(known, study.task(keys[0]))}, {scan.participant_id} of {known.site[0]}",
+        key, known = next(iter(rows.items()))
+        yield Example(f"{_truth(known, study.task(key))}, {scan.participant_id} of {known.site[0]}",
                       "; ".join(f"{_name(key)} says {_output(row, study.task(key))}" for key, row in rows.items()),
-                      View.of(first.brains[place].astype(np.float32), maps))
+                      View.of(kept[key].brains[place].astype(np.float32), maps))
 
 
 def _row(study: Study, key: Key, scan: ScanKey) -> Predictions:
