@@ -14,7 +14,7 @@ from torch import Tensor
 from headstart.backbones import BrainModel, build_model
 from headstart.brains.contract import Contract
 from headstart.brains.volumes import VOLUMES
-from headstart.experiment.readout import PRIOR_SCANS, aim_head
+from headstart.experiment.readout import PRIOR_SCANS, aim_head, meet_halfway
 from headstart.modelfolder import ModelConfig, save_model
 from headstart.training import Classification, Objective, Regression, predict
 from headstart.upstreams import readout_of
@@ -94,6 +94,14 @@ def test_what_falls_with_the_targets_is_not_taken_over(upstream: tuple[Path, Bra
 def test_three_classes_have_no_one_direction(upstream: tuple[Path, BrainModel]) -> None:
     model = aimed(upstream, Classification(3), np.array([0.0, 1, 2, 0, 1, 2]), 3)
     assert torch.equal(model.head.weight, build_model("cnn-small", SPEC, 3, seed=5).head.weight)
+
+
+def test_halfway_is_the_mean_of_both_ends() -> None:
+    start, model = (build_model("cnn-small", SPEC, 1, seed=seed) for seed in (1, 2))
+    end = {name: value.clone() for name, value in model.state_dict().items()}
+    meet_halfway(model, start.state_dict())
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, (start.state_dict()[name] + end[name]) / 2)
 
 
 def test_what_was_not_taught_cannot_be_read(upstream: tuple[Path, BrainModel]) -> None:

@@ -6,6 +6,7 @@ import shutil
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from headstart.backbones.model import BrainModel
 from headstart.brains.splits import Cell
 from headstart.calibration.familiarity import Familiarity
 from headstart.experiment.data import Data
-from headstart.experiment.readout import aim_head
+from headstart.experiment.readout import aim_head, meet_halfway
 from headstart.experiment.value import Experiment
 from headstart.files import read_json, write_json
 from headstart.training import Classification, History, Objective, Regression, TrainingPlan, encode, fit, predict
@@ -90,10 +91,11 @@ class Trainer:
     def _fit(self, cell: Cell, plan: TrainingPlan, scratch: Path) -> tuple[BrainModel, History, dict[str, Any]]:
         seed = seed_of(cell)
         model, receipt = self.start(seed)
-        if plan.descends:
-            self._aim(model, cell.train)
+        start = deepcopy(model.state_dict()) if plan.descends and self._aim(model, cell.train) else None
         history = fit(model, self.objective(), self.data, cell.train, cell.validation, plan, seed=seed,
                       folder=scratch, flip=True)
+        if start is not None:
+            meet_halfway(model, start)
         return model, history, receipt
 
     def start(self, seed: int) -> tuple[BrainModel, dict[str, Any]]:
@@ -104,12 +106,11 @@ class Trainer:
                            accept_licence=self.experiment.accept_licence)
         return model, report.to_json()
 
-    def _aim(self, model: BrainModel, train: np.ndarray) -> None:
-        """Where the upstream has learnt to say what is asked, begin with what it says."""
+    def _aim(self, model: BrainModel, train: np.ndarray) -> bool:
+        """Where the upstream has learnt to say what is asked, begin with what it says; whether it has."""
         experiment = self.experiment
         found = readout_of(experiment.upstream, experiment.backbone, self.data.store.spec, experiment.task.column)
-        if found is not None:
-            aim_head(model, found, self.objective(), self.data, train)
+        return found is not None and aim_head(model, found, self.objective(), self.data, train)
 
     def objective(self) -> Objective:
         """What the experiment's task minimises."""

@@ -52,7 +52,7 @@ class Experiment(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2  # 2: what is kept lies halfway between an aimed start and the end of training
     task: Task
     contract: str
     scans: str
