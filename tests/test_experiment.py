@@ -9,15 +9,19 @@ import numpy as np
 import pytest
 import torch
 
+from headstart.backbones import build_model
 from headstart.brains.store import Store
 from headstart.errors import HeadstartError
 from headstart.evaluation.predictions import read_tsv
 from headstart.evaluation.results import read_result
 from headstart.experiment import Request, run, write_report
-from headstart.experiment.cells import Trainer, chosen
+from headstart.experiment.cells import Trainer, chosen, seed_of
+from headstart.experiment.readout import aim_head
 from headstart.experiment.run import Job, opened
 from headstart.files import read_json
-from headstart.modelfolder import load_model, read_config, read_familiarity
+from headstart.modelfolder import ModelConfig, load_model, read_config, read_familiarity, save_model
+from headstart.training import fit, predict
+from headstart.upstreams import readout_of
 
 QUICK = dict(upstream="scratch", folds=2, seeds=2, epochs=30, learning_rates=(3e-3, 1e-3))
 
@@ -162,3 +166,33 @@ def test_each_seed_starts_from_weights_of_its_own(toy_store: Path, tmp_path: Pat
     first, again, other = (trainer.start(seed)[0].backbone.blocks[0][0].weight for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+@pytest.fixture
+def knows_age(toy_store: Path, tmp_path: Path) -> Path:
+    """A start whose own output rises with the ages of the toy store."""
+    store = Store.open(toy_store)
+    ages = np.array([scan.scan.age_years for scan in store.scans], float)
+    model, known = build_model("cnn-small", store.spec, 1, seed=4), np.flatnonzero(np.isfinite(ages))
+    with torch.no_grad():
+        model.head.weight.mul_(np.sign(np.corrcoef(predict(model, store, known)[:, 0], ages[known])[0, 1]))
+    config = ModelConfig(backbone="cnn-small", num_outputs=1, contract=store.contract, outputs=["age"])
+    return save_model(tmp_path / "start", model, config, "# card")
+
+
+def test_a_start_that_could_say_it_is_kept_by_half(toy_store: Path, knows_age: Path, tmp_path: Path) -> None:
+    request = Request(**{**QUICK, "upstream": str(knows_age)}, task="brain-age")
+    data, split, experiment = opened(Job(request, toy_store, tmp_path))
+    trainer, cell = Trainer(experiment, data, tmp_path), split.cell(0, "refit")
+    trainer.refit(cell, [{"learning_rate": 1e-3, "history": {"best_epoch": 0}}], tmp_path / "kept")
+    found, objective = readout_of(knows_age, "cnn-small", data.store.spec, "age"), trainer.objective()
+    model, _ = trainer.start(seed_of(cell))
+    assert found is not None
+    assert aim_head(model, found, objective, data, cell.train)
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    plan = experiment.plan.model_copy(update={"learning_rate": 1e-3, "stop_after": 1})
+    fit(model, objective, data, cell.train, cell.validation, plan, seed=seed_of(cell), flip=True)
+    kept = torch.load(tmp_path / "kept", weights_only=True)
+    assert not torch.equal(model.head.weight, start["head.weight"])
+    for name, end in model.state_dict().items():
+        torch.testing.assert_close(kept[name], (start[name] + end) / 2)
