@@ -19,7 +19,9 @@ from sklearn.utils import estimator_checks
 import headstart
 from headstart.brains.store import Store
 from headstart.errors import HeadstartError
+from headstart.modelfolder import load_model
 from headstart.tasks import DECLARED
+from headstart.training import predict
 
 sys.path.insert(0, str(Path(__file__).parent))
 from tiny_model import scan_path, write_model, write_scans
@@ -82,6 +84,16 @@ def test_a_regressor_learns_from_store_rows(toy, fitted) -> None:
     assert np.corrcoef(predicted, ages)[0, 1] > 0.5
     intervals = fitted.predict_interval(rows)
     assert ((intervals[:, 0] < predicted) & (predicted < intervals[:, 1])).all()
+
+
+def test_a_regressor_begins_with_what_its_start_says(toy) -> None:
+    store, rows, _ = toy
+    says, _ = load_model(Path(headstart.__file__).parent / "starts" / "brain-age-synthetic" / "cnn-small-4mm")
+    said = predict(says, Store.open(store), rows)[:, 0]
+    settings = dict(upstream="synthetic-mri", store=store, epochs=1, learning_rate=1e-7)
+    for target in (said, -said):
+        predicted = headstart.BrainAgeRegressor(**settings).fit(rows, target).predict(rows)
+        assert (np.corrcoef(predicted, target)[0, 1] > 0.99) == (target is said)
 
 
 def test_volumes_and_rows_are_the_same_scans(toy, fitted) -> None:

@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "benchmark_report": {"benchmark", "brains", "environment", "evaluation", "report", "upstreams"},
     "benchmark_commands": {"benchmark", "benchmark_report", "brains", "evaluation"},
     "calibration": set(),
-    "estimators": {"brains", "backbones", "calibration", "training", "upstreams"},
+    "estimators": {"brains", "backbones", "calibration", "experiment", "training", "upstreams"},
     "api": {"brains", "backbones", "explanation", "prediction", "estimators", "upstreams"},
     "explanation": {"brains", "backbones"},
     "prediction": {"brains", "backbones", "calibration", "explanation", "tasks", "training", "modelfolder",

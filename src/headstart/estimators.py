@@ -20,9 +20,10 @@ from headstart.brains.store import Store, pack, unpack
 from headstart.brains.volumes import VolumeSpec, volume_spec
 from headstart.calibration.uncertainty import Calibration, classification_calibration, conformal_quantile, tempered
 from headstart.errors import HeadstartError
+from headstart.experiment.readout import fit_aimed
 from headstart.files import atomic_write, cache_dir, sha256_file
-from headstart.training import Classification, Objective, Regression, TrainingPlan, fit, predict
-from headstart.upstreams import load_into
+from headstart.training import Classification, Objective, Regression, TrainingPlan, predict
+from headstart.upstreams import load_into, readout_of
 
 SCANS = "Give paths of T1w scans, volumes (n, X, Y, Z) on the grid, or with store=FOLDER the numbers of its rows."
 
@@ -67,8 +68,9 @@ class _BrainEstimator(BaseEstimator):
         tags.input_tags.three_d_array = True
         return tags
 
-    def _train(self, X: Any, targets: np.ndarray, objective: Objective, num_outputs: int) -> np.ndarray:
-        """Fit ``network_``; the indices that were held out to stop at the right time."""
+    def _train(self, X: Any, targets: np.ndarray, objective: Objective, num_outputs: int,
+               label: str | None) -> np.ndarray:
+        """Fit ``network_``, from what the start says of ``label``; the indices held out to stop at the right time."""
         examples = self._examples(X, targets)
         train, validation = self._parts(targets)
         spec = self._spec()
@@ -76,8 +78,9 @@ class _BrainEstimator(BaseEstimator):
         load_into(self.upstream, self.network_.backbone, self.backbone, spec, accept_licence=self.accept_licence)
         plan = TrainingPlan(mode=self.mode, learning_rate=self.learning_rate, max_epochs=self.epochs,  # type: ignore
                             batch_size=min(self.batch_size, len(train)))
-        self.history_ = fit(self.network_, objective, examples, train, validation, plan, seed=self.random_state,
-                            flip=True)
+        readout = None if label is None else readout_of(self.upstream, self.backbone, spec, label)
+        self.history_ = fit_aimed(self.network_, readout, objective, examples, train, validation, plan,
+                                  seed=self.random_state, flip=True)
         return validation
 
     def _parts(self, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -108,7 +111,10 @@ class _BrainEstimator(BaseEstimator):
 
 
 class BrainAgeRegressor(RegressorMixin, _BrainEstimator):
-    """A number (such as age) from T1w scans.
+    """Age, or another number, from T1w scans.
+
+    An upstream that has learnt to say age, such as ``synthetic-mri``, is asked first: where what it says rises with
+    ``y``, training begins there, and what is kept lies halfway between that beginning and the end of training.
 
     Args:
         backbone: as for ``headstart finetune``.
@@ -137,7 +143,7 @@ class BrainAgeRegressor(RegressorMixin, _BrainEstimator):
         targets = np.asarray(y, np.float64)
         if targets.ndim != 1 or not np.isfinite(targets).all():
             raise HeadstartError("a target is not a finite number", fix="Leave out scans without a target.")
-        held = self._train(X, targets, Regression(), 1)
+        held = self._train(X, targets, Regression(), 1, "age")
         errors = np.abs(self.predict([X[i] for i in held]) - targets[held]) if len(held) else np.empty(0)
         self.calibration_ = Calibration(errors=np.sort(errors).tolist(), half_width=conformal_quantile(errors))
         return self
@@ -165,6 +171,8 @@ class BrainAgeRegressor(RegressorMixin, _BrainEstimator):
 class BrainClassifier(ClassifierMixin, _BrainEstimator):
     """Classes from T1w scans; parameters as ``BrainAgeRegressor``.
 
+    Classes ``F`` and ``M`` begin with what the upstream says of sex, where it has learnt to.
+
     Attributes:
         classes_: in the order of ``predict_proba``'s columns.
         calibration_: a temperature from the validation part.
@@ -180,7 +188,8 @@ class BrainClassifier(ClassifierMixin, _BrainEstimator):
         self.classes_, targets = np.unique(np.asarray(y), return_inverse=True)
         if len(self.classes_) < 2:
             raise HeadstartError(f"there is one class only: {self.classes_[0]}", fix="Give scans of two classes.")
-        held = self._train(X, targets.astype(np.float64), Classification(len(self.classes_)), len(self.classes_))
+        label = "sex" if self.classes_.tolist() == ["F", "M"] else None
+        held = self._train(X, targets.astype(np.float64), Classification(len(self.classes_)), len(self.classes_), label)
         shares = tempered(_softmax(self._outputs([X[i] for i in held])), 1.0) if len(held) else np.empty((0, 2))
         self.calibration_ = classification_calibration((targets[held], shares), (targets[held], shares))
         return self

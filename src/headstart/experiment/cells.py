@@ -6,7 +6,6 @@ import shutil
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,13 @@ from headstart.backbones.model import BrainModel
 from headstart.brains.splits import Cell
 from headstart.calibration.familiarity import Familiarity
 from headstart.experiment.data import Data
-from headstart.experiment.readout import aim_head, meet_halfway
+from headstart.experiment.readout import fit_aimed
 from headstart.experiment.value import Experiment
 from headstart.files import read_json, write_json
-from headstart.training import Classification, History, Objective, Regression, TrainingPlan, encode, fit, predict
+from headstart.training import Classification, History, Objective, Regression, TrainingPlan, encode, predict
 from headstart.training.checkpoint import save_tensors
 from headstart.upstreams import load_into, readout_of
+from headstart.upstreams.base import Readout
 
 Outcome = dict[str, Any]  # a cell's JSON: choices, curve, outputs for validation and test scans
 
@@ -91,11 +91,8 @@ class Trainer:
     def _fit(self, cell: Cell, plan: TrainingPlan, scratch: Path) -> tuple[BrainModel, History, dict[str, Any]]:
         seed = seed_of(cell)
         model, receipt = self.start(seed)
-        start = deepcopy(model.state_dict()) if plan.descends and self._aim(model, cell.train) else None
-        history = fit(model, self.objective(), self.data, cell.train, cell.validation, plan, seed=seed,
-                      folder=scratch, flip=True)
-        if start is not None:
-            meet_halfway(model, start)
+        history = fit_aimed(model, self._readout(), self.objective(), self.data, cell.train, cell.validation, plan,
+                            seed=seed, folder=scratch, flip=True)
         return model, history, receipt
 
     def start(self, seed: int) -> tuple[BrainModel, dict[str, Any]]:
@@ -106,11 +103,10 @@ class Trainer:
                            accept_licence=self.experiment.accept_licence)
         return model, report.to_json()
 
-    def _aim(self, model: BrainModel, train: np.ndarray) -> bool:
-        """Where the upstream has learnt to say what is asked, begin with what it says; whether it has."""
+    def _readout(self) -> Readout | None:
+        """How the upstream says what is asked, where it has learnt to."""
         experiment = self.experiment
-        found = readout_of(experiment.upstream, experiment.backbone, self.data.store.spec, experiment.task.column)
-        return found is not None and aim_head(model, found, self.objective(), self.data, train)
+        return readout_of(experiment.upstream, experiment.backbone, self.data.store.spec, experiment.task.column)
 
     def objective(self) -> Objective:
         """What the experiment's task minimises."""

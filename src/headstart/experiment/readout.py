@@ -9,16 +9,38 @@ beginning and the end: training on people of few sites unlearns some of what hel
 
 from __future__ import annotations
 
+from copy import deepcopy
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from headstart.backbones.model import BrainModel
-from headstart.training import Classification, Examples, Objective, encode
+from headstart.training import Classification, Examples, History, Objective, TrainingPlan, encode, fit
 from headstart.upstreams.base import Readout
 
 PRIOR_SCANS = 20
 HALFWAY = 0.5  # what the paper on it advises where nothing is known of the scans to come
+
+
+def fit_aimed(model: BrainModel, readout: Readout | None, objective: Objective, examples: Examples, train: np.ndarray,
+              validation: np.ndarray, plan: TrainingPlan, *, seed: int, folder: Path | None = None,
+              flip: bool = False) -> History:
+    """``headstart.training.fit`` from a start that may have learnt to say what is asked.
+
+    Args:
+        readout: how the start says it; None where it does not, and then this is ``fit`` and no more.
+
+    Raises:
+        Preempted, HeadstartError: as ``fit``.
+    """
+    aimed = readout is not None and plan.descends and aim_head(model, readout, objective, examples, train)
+    start = deepcopy(model.state_dict()) if aimed else None
+    history = fit(model, objective, examples, train, validation, plan, seed=seed, folder=folder, flip=flip)
+    if start is not None:
+        meet_halfway(model, start)
+    return history
 
 
 @torch.no_grad()
