@@ -12,7 +12,7 @@ from headstart.benchmark_report.pooled import pools
 from headstart.benchmark_report.tables import gain_digits, signed, signed_interval
 from headstart.evaluation.results import FEWEST_SEEDS, SMALL
 from headstart.evaluation.statistics import REPLICATES
-from headstart.report.words import TASKS
+from headstart.report.words import ASKED_FIRST, TASKS
 
 MISSING = "Cells that are not done are missing from every number below."
 
@@ -132,6 +132,7 @@ def methods(study: Study) -> list[str]:
         f"One in {plan.test_parts} people of the training sites was kept as the inside test; whole sites were kept as "
         "the outside test. These people are the same for every row, training size and seed; a seed draws the training "
         "people, the initial weights and the order of batches. Smaller training sets are parts of larger ones.",
+        *([] if plan.mode in ("probe", "knn") else [ASKED_FIRST]),
         "A score is the mean over seeds, its 95 % interval a bias-corrected and accelerated bootstrap over people "
         f"(Efron 1987; {REPLICATES:,} replicates), scaled to the sum of the variances over people and over seeds (Owen "
         "2007), widened for small numbers (Hesterberg 2015; Satterthwaite 1946). A gain is the difference to scratch "

@@ -106,7 +106,9 @@ def methods(result: Result) -> list[str]:
         "regressions whose penalty was chosen within the training scans. They are shown because a network may score "
         "well on outline, site or age alone (Wen et al. 2020).",
     ]
-    return [*paragraphs, *([_bias(result)] if result.bias_corrected else [])]
+    descends = result.experiment.get("plan", {}).get("mode") not in ("probe", "knn")
+    return [*paragraphs, *([ASKED_FIRST] if descends and result.experiment.get("upstream") != "scratch" else []),
+            *([_bias(result)] if result.bias_corrected else [])]
 
 
 def _chosen(result: Result) -> str:
@@ -118,6 +120,12 @@ def _chosen(result: Result) -> str:
 def _bias(result: Result) -> str:
     assert result.bias_corrected is not None
     return f"Bias correction of brain age: {result.bias_corrected.method}"
+
+
+ASKED_FIRST = (
+    "A start that had learnt to say what was asked (age, sex) began with what it said, on a ridge line with a prior worth "
+    "twenty scans, fitted to the training scans; the weights that were kept lie halfway between this beginning and the "
+    "end of training (Wortsman et al. 2022). Other heads began at random, and the end of training was kept.")
 
 
 REFERENCES = (
@@ -140,6 +148,8 @@ REFERENCES = (
      "and reproducible evaluation", "Medical Image Analysis 63:101694", "2020"),
     ("deLange2020", "A.-M. G. de Lange, J. H. Cole", "Commentary: correction procedures in brain-age prediction",
      "NeuroImage: Clinical 26:102229", "2020"),
+    ("Wortsman2022", "M. Wortsman et al.", "Robust fine-tuning of zero-shot models", "CVPR 2022 (arXiv 2109.01903)",
+     "2022"),
     ("Dhinagar2023", "N. J. Dhinagar et al.", "Video and synthetic MRI pre-training of 3D vision architectures for "
      "neuroimage analysis", "arXiv 2309.04651", "2023"),
 )
