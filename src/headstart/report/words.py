@@ -123,8 +123,8 @@ def _bias(result: Result) -> str:
 
 
 ASKED_FIRST = (
-    "A start that had learnt to say what was asked (age, sex) began with what it said, on a ridge line with a prior worth "
-    "twenty scans, fitted to the training scans; the weights that were kept lie halfway between this beginning and the "
+    "A start that had learnt to say what was asked (age, sex) began with what it said, on a ridge line with a prior of "
+    "twenty scans fitted to the training scans; the weights that were kept lie halfway between this beginning and the "
     "end of training (Wortsman et al. 2022). Other heads began at random, and the end of training was kept.")
 
 
