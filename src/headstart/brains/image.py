@@ -92,10 +92,11 @@ def _sampled(data: np.ndarray, to_source: np.ndarray, factors: np.ndarray, shape
     to_blocks = np.diag([*(1 / factors), 1.0])
     to_blocks[:3, 3] = -(factors - 1) / (2 * factors)
     source = torch.from_numpy(np.ascontiguousarray(data, np.float32))
-    return _grid_sample(source, to_blocks @ to_source, shape).numpy()
+    return sample(source, to_blocks @ to_source, shape).numpy()
 
 
-def _grid_sample(source: torch.Tensor, to_source: np.ndarray, shape: tuple[int, int, int]) -> torch.Tensor:
+def sample(source: torch.Tensor, to_source: np.ndarray, shape: tuple[int, ...]) -> torch.Tensor:
+    """``source`` (X, Y, Z) at ``to_source``, voxel to voxel (4, 4), of every voxel of ``shape``: trilinear."""
     # torch wants the last axis first, and [-1, 1] from the outer edge of the first voxel to that of the last
     scale = np.diag([*(2 / np.array(source.shape)), 1.0])
     scale[:3, 3] = 1 / np.array(source.shape) - 1

@@ -12,8 +12,10 @@ from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk
-from scipy.ndimage import gaussian_filter, map_coordinates
+import torch
+from scipy.ndimage import gaussian_filter
 
+from headstart.brains.image import sample
 from headstart.brains.volumes import Template
 
 Kind = Literal["affine", "rigid"]
@@ -71,17 +73,18 @@ def as_itk(data: np.ndarray, affine: np.ndarray) -> sitk.Image:
 def _likeliest_pose(brain: np.ndarray, affine: np.ndarray, template: Template,
                     centres: tuple[np.ndarray, np.ndarray]) -> Pose:
     """The pose in which the brain, only turned about its centre, is most like the template."""
-    look = np.zeros(template.t1.shape, bool)
-    look[(slice(None, None, LOOK_EVERY),) * 3] = True
-    wanted = np.where(template.brain, template.t1, 0)[look]
-    points = np.argwhere(look) @ template.spec.affine[:3, :3].T + template.spec.affine[:3, 3] - centres[0]
-    spacing = np.diag(affine)[:3]
-    smooth = gaussian_filter(brain.astype(np.float32), LOOK_SMOOTH_MM / spacing)
+    every = (slice(None, None, LOOK_EVERY),) * 3
+    wanted = np.where(template.brain, template.t1, 0)[every]
+    grid = template.spec.affine @ np.diag([LOOK_EVERY] * 3 + [1])
+    smooth = torch.from_numpy(gaussian_filter(brain.astype(np.float32), LOOK_SMOOTH_MM / np.diag(affine)[:3]))
+    to_voxels = np.linalg.inv(affine)
 
     def likeness(pose: Pose) -> float:
-        turn = np.reshape(sitk.Euler3DTransform((0.0, 0.0, 0.0), *pose).GetMatrix(), (3, 3))
-        voxels = (points @ turn.T + centres[1] - affine[:3, 3]) / spacing
-        return float(np.corrcoef(map_coordinates(smooth, voxels.T, order=1), wanted)[0, 1])
+        turn = np.eye(4)
+        turn[:3, :3] = np.reshape(sitk.Euler3DTransform((0.0, 0.0, 0.0), *pose).GetMatrix(), (3, 3))
+        turn[:3, 3] = centres[1] - turn[:3, :3] @ centres[0]
+        seen = sample(smooth, to_voxels @ turn @ grid, wanted.shape)
+        return float(np.corrcoef(seen.numpy().ravel(), wanted.ravel())[0, 1])
 
     degrees = product(NODS_DEGREES, TURNS_DEGREES, TURNS_DEGREES)
     return max((tuple(np.deg2rad(pose).tolist()) for pose in degrees), key=likeness)
