@@ -6,6 +6,7 @@ at every voxel of the template grid, so that a run is repeatable to the bit.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from typing import Literal
@@ -47,14 +48,18 @@ def register(brain: np.ndarray, affine: np.ndarray, template: Template, kind: Ki
         kind: ``affine`` (12 parameters) or ``rigid`` (6).
     """
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    fixed = as_itk(np.where(template.brain, template.t1, 0), template.spec.affine)
-    moving = as_itk(brain, affine)
     centres = _centre(template.brain, template.spec.affine), _centre(brain > 0, affine)
-    best = _optimise(fixed, moving, _initial(centres, kind, REST))
-    if (pose := _likeliest_pose(brain, affine, template, centres)) != REST:
-        turned = _optimise(fixed, moving, _initial(centres, kind, pose))
-        best = turned if turned.correlation > best.correlation + CLEARLY_BETTER else best
-    return best
+
+    def arrive(pose: Pose) -> Alignment:  # each with images of its own: ITK may not read one from two threads
+        fixed = as_itk(np.where(template.brain, template.t1, 0), template.spec.affine)
+        return _optimise(fixed, as_itk(brain, affine), _initial(centres, kind, pose))
+
+    with ThreadPoolExecutor(1) as beside:
+        at_rest = beside.submit(arrive, REST)
+        pose = _likeliest_pose(brain, affine, template, centres)
+        turned = arrive(pose) if pose != REST else None
+    best = at_rest.result()
+    return turned if turned is not None and turned.correlation > best.correlation + CLEARLY_BETTER else best
 
 
 def linear_scale(affine: np.ndarray) -> float:
