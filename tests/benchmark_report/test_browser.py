@@ -99,8 +99,9 @@ def test_the_theme_the_phone_and_paper(opened: Page) -> None:
     assert paper() != light
     opened.set_viewport_size({"width": 390, "height": 800})
     assert opened.evaluate("document.documentElement.scrollWidth") <= 390
-    opened.emulate_media(media="print")
+    opened.emulate_media(media="print", color_scheme="dark")
     assert not opened.locator("form.filters").first.is_visible()
+    assert paper() == "rgb(255, 255, 255)"
 
 
 def test_tables_download(opened: Page, report: Path, tmp_path: Path) -> None:

@@ -71,8 +71,10 @@ def test_the_theme_follows_the_system_and_the_button(opened: Page) -> None:
 def test_it_fits_a_phone_and_paper(opened: Page) -> None:
     opened.set_viewport_size({"width": 390, "height": 800})
     assert opened.evaluate("document.documentElement.scrollWidth") <= 390
-    opened.emulate_media(media="print")
-    assert not opened.locator("#theme").is_visible()
+    for scheme in ("light", "dark"):
+        opened.emulate_media(media="print", color_scheme=scheme)
+        assert not opened.locator("#theme").is_visible()
+        assert opened.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
 
 def test_tables_download(opened: Page, tmp_path: Path) -> None:
