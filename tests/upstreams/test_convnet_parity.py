@@ -22,6 +22,7 @@ from headstart.backbones import build_backbone
 from headstart.backbones.resenc import ResidualEncoder
 from headstart.backbones.swin import SwinUnetrEncoder
 from headstart.upstreams import RECIPES, find, locate
+from headstart.upstreams.load import WRAPPED
 
 
 def in_the_plane(steps: tuple[Step, ...]) -> tuple[Step, ...]:
@@ -104,7 +105,8 @@ def test_medicalnet_equals_monai(depth: int, shortcut: str) -> None:
         conv1_t_stride=2))
     net, volumes = build_backbone(f"medicalnet-resnet{depth}", SPEC).eval(), torch.rand(1, 1, 32, 40, 32)
     published = {f"module.{key}": value for key, value in model.state_dict().items()}
-    transfer_weights(net, published | {"module.conv_seg.0.weight": torch.ones(1)}, RECIPES["medicalnet"].steps)
+    published |= {"module.conv_seg.0.weight": torch.ones(1)}
+    transfer_weights(net, published, (WRAPPED, *RECIPES["medicalnet"].steps))
     close(net(volumes), model(volumes))
 
 
@@ -147,7 +149,7 @@ def test_swin_unetr_equals_monai(published: str) -> None:
     if published == "self-supervised":  # the names that SwinUNETR.load_from reads
         encoder = {key.removeprefix("swinViT."): value for key, value in state.items() if key.startswith("swinViT.")}
         state = {"module." + key.replace("mlp.linear", "mlp.fc"): value for key, value in encoder.items()}
-    report = transfer_weights(net, state, RECIPES["swin-unetr"].steps)
+    report = transfer_weights(net, state, (WRAPPED, *RECIPES["swin-unetr"].steps))
     assert not report.initialised
     close(net(volumes), model.swinViT(volumes)[-1].mean((2, 3, 4)))
 

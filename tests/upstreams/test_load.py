@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+import torchvision
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
@@ -149,6 +150,18 @@ def test_the_authors_key_names_of_sfcn_load(tmp_path: Path) -> None:
     report = load_into(tmp_path / "sfcn.p", net, "sfcn", SPEC, recipe="sfcn")
     assert all(torch.equal(value, trained.state_dict()[key]) for key, value in net.state_dict().items())
     assert list(report.dropped) == ["module.classifier.conv_6.weight"]
+
+
+def test_what_was_trained_on_several_devices_loads_alike(tmp_path: Path) -> None:
+    """torch.nn.DataParallel writes ``module.`` before every key."""
+    state = {f"module.{key}": value for key, value in torchvision.models.resnet18().state_dict().items()}
+    torch.save(state, tmp_path / "parallel.pth")
+    torch.save({key.removeprefix("module."): value for key, value in state.items()}, tmp_path / "plain.pth")
+    nets = [build_backbone("resnet18", SPEC) for _ in range(2)]
+    for net, name in zip(nets, ("parallel.pth", "plain.pth")):
+        load_into(tmp_path / name, net, "resnet18", SPEC, recipe="torchvision-resnet")
+    first, second = map(values, nets)
+    assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 def test_a_misspelt_name_gives_the_nearest() -> None:

@@ -26,6 +26,7 @@ from headstart.upstreams.catalogue import CATALOGUE, find, is_name
 from headstart.upstreams.fetch import Progress, expected_sha256, locate
 from headstart.upstreams.recipes import RECIPES
 
+WRAPPED = Rename((("module.{rest}", "{rest}"),))  # torch.nn.DataParallel puts this before every key
 OWN_NAMES = Rename((("backbone.{rest}", "{rest}"),))
 OWN_HEAD = Drop(("norm.*", "head.*", "target_*"), "head")
 
@@ -161,7 +162,8 @@ def _recipe_of(upstream: Upstream) -> Recipe:
 
 
 def _transfer(backbone: nn.Module, state: dict, recipe: Recipe, source: str) -> TransferReport:
-    return transfer_weights(backbone, state, recipe.steps, source=source, initialised=recipe.initialised)
+    steps = (WRAPPED, *recipe.steps) if all(key.startswith("module.") for key in state) else recipe.steps
+    return transfer_weights(backbone, state, steps, source=source, initialised=recipe.initialised)
 
 
 def load_folder(folder: Path, backbone: nn.Module, backbone_name: str, spec: VolumeSpec) -> TransferReport:

@@ -26,7 +26,6 @@ KINETICS: tuple[Colour, Colour] = ((0.43216, 0.394666, 0.37645), (0.22803, 0.221
 # EfficientNet-Lite reads (x - 127) / 128 of bytes (tensorflow/tpu, efficientnet/lite).
 LITE: tuple[Colour, Colour] = ((127 / 255,) * 3, (128 / 255,) * 3)
 PATCH, PATCH_BIAS = "patch_embed.proj.weight", "patch_embed.proj.bias"
-WRAPPED = Rename((("module.{rest}", "{rest}"),))  # torch.nn.DataParallel puts this before every key
 HEADS = Drop(("head.*", "head_dist.*", "fc_norm.*", "fc.*", "classifier.*"), "head")
 
 
@@ -131,7 +130,7 @@ SWIN_KEYS = (  # Swin UNETR's own names, with or without the whole network aroun
 def swin_unetr(name: str) -> Recipe:
     """The encoder of Swin UNETR: alone, in the whole network, or under self-supervised heads."""
     around = ("encoder*", "decoder*", "out.*", "rotation_*", "contrastive_*", "conv.*")
-    return Recipe(name, (WRAPPED, Drop(around, "not the encoder"), Rename(SWIN_KEYS)), reference="monai")
+    return Recipe(name, (Drop(around, "not the encoder"), Rename(SWIN_KEYS)), reference="monai")
 
 
 def residual_encoder(name: str) -> Recipe:
@@ -218,8 +217,8 @@ RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
     dinov2_3d("3dino"),
     swin_unetr("swin-unetr"),
     residual_encoder("resenc"),
-    Recipe("medicalnet", (WRAPPED, Drop(("conv_seg.*", "fc.*"), "head")), reference="monai"),
-    Recipe("sfcn", (WRAPPED, Drop(("classifier.*",), "head"))),
+    Recipe("medicalnet", (Drop(("conv_seg.*", "fc.*"), "head"),), reference="monai"),
+    Recipe("sfcn", (Drop(("classifier.*",), "head"),)),
     Recipe("deepbet", (Drop(("up*", "tp_conv*", "conv.*"), "decoder"),), reference="deepbet"),
 )}
 """How each family of checkpoints is read, by the name that ``weights import --recipe`` takes."""
