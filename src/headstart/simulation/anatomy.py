@@ -47,11 +47,12 @@ from headstart.simulation.morph import (
 from headstart.simulation.regions import TEMPORO_PARIETAL, Ellipsoid, label_regions, radius
 
 BANK_VERSION = 2
-CHANCE = Chance(warp_mm=((45.0, 2.2), (22.0, 1.3), (12.0, 0.5)), tilt_degrees=2.0, shift_mm=1.5, stretch=0.025)
+# As far from the template, and from each other, as prepared real brains are: docs/simulation.md, "Real or simulated?".
+CHANCE = Chance(warp_mm=((45.0, 1.3), (22.0, 0.8), (12.0, 0.3)), tilt_degrees=1.2, shift_mm=0.8, stretch=0.012)
 FIXED = ("lateral_ventricles", "third_ventricle", "hippocampus", "amygdala", "thalamus", "putamen", "caudate",
          "pallidum", "cerebellum_grey", "cerebellum_white", "brainstem", "nigra")
 COLUMNS = (*FIXED, "entorhinal", "temporo_parietal", "depth_mm", "phase", "fold")
-FOLD_MM = ((13.0, 0.3), (8.0, 0.25))  # knots of the random phase, standard deviation of each band
+FOLD_MM = ((13.0, 0.15), (8.0, 0.125))  # knots of the random phase, standard deviation of each band
 EVENED = 0.8  # how far the phase is freed of what differs between lobes
 RIM_MM, RIM_SLOPE = 3.6, 0.6  # so deep below the outline there is no white matter; phase lost per mm above that
 SOFT = (0.3, 0.3)  # range of phase over which one tissue gives way to the next: at 0 mm, and per mm of voxel

@@ -27,7 +27,7 @@ WHITE = ("white", "lesion", "cerebellum_white", "brainstem", "nigra")
 VENTRICLES = ("lateral_ventricles", "third_ventricle")
 VOLUMES = ("brain", "grey", "white", "csf", *VENTRICLES, "hippocampus", "amygdala", "thalamus", "putamen", "caudate",
            "entorhinal", "cortex")
-DRAWN_VERSION = 2  # of what generators and scanners draw; raised with every change, so that no cache gives old brains
+DRAWN_VERSION = 3  # of what generators and scanners draw; raised with every change, so that no cache gives old brains
 PURPOSES = ("upstream", "cohort")  # their random streams and scanner ranges never meet
 
 
