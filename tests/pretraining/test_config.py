@@ -25,7 +25,9 @@ def test_every_file_loads(path: Path) -> None:
     ("synthetic-mri", "control", "cnn-small"),
     ("synthetic-mri", "procedural-video", "cnn-small"),
     ("synthetic-mri", "procedural-images", "cnn-small"),
-    ("procedural-video", "procedural-images", "vit-mini"),
+    ("synthetic-mri", "control", "vit-mini"),
+    ("synthetic-mri", "procedural-video", "vit-mini"),
+    ("synthetic-mri", "procedural-images", "vit-mini"),
 ])
 def test_what_is_compared_has_the_same_samples_steps_and_optimiser(one: str, other: str, backbone: str) -> None:
     spent = [read_config(CONFIGS / f"pretrain-{name}-{backbone}.yaml", {}).model_dump(
