@@ -53,8 +53,9 @@ def predict(
     if not source.is_dir():
         _one(finished, source, out, explain)
     elif out is None:
-        raise HeadstartError("is a folder: where shall the predictions go?", path=source,
-                             fix=f"headstart predict {source} OUT participant --model MODEL")
+        raise HeadstartError("is a folder, and predictions on a folder need a place to go", path=source,
+                             fix=f"For a BIDS data set: headstart predict {source} OUT participant --model MODEL. "
+                                 "A DICOM series is converted to NIfTI first (dcm2niix), and its file given.")
     elif level is Level.group:
         typer.echo(f"Page:     {write_group(source, out, finished)}")
     else:

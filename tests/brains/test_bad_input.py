@@ -212,3 +212,9 @@ def test_what_is_no_data_set(tmp_path: Path, make, problem: str):
         read_bids([path])
     assert str(path) in str(caught.value)
     assert "anat/*_T1w.nii.gz" in caught.value.fix
+
+
+def test_a_folder_of_dicom_files_is_told_what_makes_bids_of_it(tmp_path: Path):
+    (tmp_path / "IM0001.dcm").write_bytes(bytes(128) + b"DICM")
+    with pytest.raises(HeadstartError, match="dcm2bids"):
+        read_bids([tmp_path])

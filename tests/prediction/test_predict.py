@@ -120,6 +120,13 @@ def test_a_single_scan_is_answered_in_the_terminal(bids: Path, age_model: Path) 
     assert "\nage: " not in done.output
 
 
+def test_a_folder_without_a_place_for_predictions_is_told_both_ways_on(age_model: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["predict", str(tmp_path), "--model", str(age_model)])
+    assert isinstance(done.exception, HeadstartError)
+    assert f"headstart predict {tmp_path} OUT participant" in done.exception.fix
+    assert "dcm2niix" in done.exception.fix
+
+
 def test_a_prediction_is_what_training_would_have_said(bids: Path, age_model: Path, tmp_path: Path) -> None:
     import torch
 

@@ -41,7 +41,8 @@ def find_scans(folder: Path, odd: Oddities) -> list[Found]:
     subjects = _folders(folder, "sub-", odd)
     if not subjects:
         raise HeadstartError("is not a BIDS data set: it holds no sub-* folder", path=folder,
-                             fix="Give the folder that holds sub-*/anat/*_T1w.nii.gz.")
+                             fix="Give the folder that holds sub-*/anat/*_T1w.nii.gz. From DICOM files, dcm2bids or "
+                                 "heudiconv makes one.")
     found = [scan for subject in subjects for scan in _subject(subject, odd)]
     if not found:
         reasons = "".join(f"; {kind}: {cases[0]}" for kind, cases in odd.items())
