@@ -218,3 +218,10 @@ def test_a_folder_of_dicom_files_is_told_what_makes_bids_of_it(tmp_path: Path):
     (tmp_path / "IM0001.dcm").write_bytes(bytes(128) + b"DICM")
     with pytest.raises(HeadstartError, match="dcm2bids"):
         read_bids([tmp_path])
+
+
+def test_a_file_of_freesurfer_is_told_what_converts_it(tmp_path: Path):
+    path = tmp_path / "brain.mgz"
+    nib.save(nib.MGHImage(np.ones((4, 4, 4), np.float32), np.eye(4)), path)
+    with pytest.raises(HeadstartError, match=r"is not a NIfTI file.*mri_convert"):
+        read_nifti(path)

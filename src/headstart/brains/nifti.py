@@ -29,6 +29,7 @@ MAX_EXTENT_MM = 1000.0
 MAX_NONFINITE = 0.001  # share of voxels that may be NaN or infinite; they are set to 0
 MM_PER_UNIT = {1: 1000.0, 3: 0.001}  # xyzt_units: metres, micrometres; everything else is mm
 RECONVERT = "Convert the scan to NIfTI again (for example with dcm2niix)."
+CONVERT = "Convert the scan to NIfTI: dcm2niix does so from DICOM, mri_convert from FreeSurfer's .mgz."
 COPY_AGAIN = "Copy or download the file again."
 ONE_VOLUME = "Give one 3D T1-weighted volume."
 
@@ -124,7 +125,7 @@ def _header(file: io.BufferedIOBase) -> nib.Nifti1Header:
     sizes = {int.from_bytes(start, order) for order in ("little", "big")} if len(start) == 4 else set()
     kind = nib.Nifti2Header if 540 in sizes else nib.Nifti1Header
     if not sizes & {348, 540}:
-        raise HeadstartError("is not a NIfTI file", fix=RECONVERT)
+        raise HeadstartError("is not a NIfTI file", fix=CONVERT)
     content = start + file.read(kind.sizeof_hdr - 4)
     if len(content) < kind.sizeof_hdr:
         raise HeadstartError("is cut short within its header", fix=COPY_AGAIN)
