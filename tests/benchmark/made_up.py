@@ -70,6 +70,6 @@ def predicted(task: PlannedTask, seed: int, signal: float, noise: str) -> Predic
     truth = np.arange(45) % 2 if task.classes else np.random.default_rng(0).uniform(20, 80, 45)
     score = signal * (truth - truth.mean()) / truth.std() + random.standard_normal(45)
     positive = 1 / (1 + np.exp(-score))
-    output = np.stack([1 - positive, positive], 1) if task.classes else 50 + 15 * score
+    output = np.stack([1 - positive, positive], 1) if task.classes else 50 + 17.3 * signal * score / (signal**2 + 1)
     return Predictions.of(scans, seed=seed, partition=np.where(np.arange(45) < 15, "inside", "outside"),
                           truth=truth, output=output, classes=task.classes)
