@@ -56,6 +56,20 @@ def test_a_request_that_does_not_fit_the_data(store: Path, tmp_path: Path, argum
     refused(command, *words)
 
 
+@pytest.mark.parametrize("arguments", [["--target", "iq"], ["--task", "brain-age", "--backbone", "vit-giant"],
+                                       ["--task", "brain-age", "--upstream", "imagnet"],
+                                       ["--task", "brain-age", "--mode", "lora"],
+                                       ["--task", "brain-age", "--test-sites", "C"],
+                                       ["--task", "brain-age", "--folds", "5"]], ids=lambda words: words[-2])
+def test_a_request_that_cannot_be_met_is_refused_before_any_scan_is_prepared(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
+    monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "cache"))
+    bids = write_bids(tmp_path / "bids")
+    refused([*HEADSTART, "finetune", str(bids), "--out", str(tmp_path / "out"), *arguments],
+            "LoRA" if "lora" in arguments else arguments[-1])
+    assert not (tmp_path / "cache" / "stores").exists()
+
+
 def test_one_class_only(store: Path, tmp_path: Path) -> None:
     command = finetune(store, tmp_path / "out", "--target", "same", task="")
     refused([part for part in command if part not in ("--task", "")], "'same'", "one")

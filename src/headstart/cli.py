@@ -178,14 +178,14 @@ def finetune(
     jobs: Jobs = None,
 ) -> None:
     """Predict a column of participants.tsv from scans: honest estimate, model to keep, report to read."""
-    from headstart.experiment import Request, run
+    from headstart.experiment import Request, check, run
 
     request = Request(
         target=target, task=task, positive=positive, train_sites=_names(train_sites), test_sites=_names(test_sites),
         loso=loso, backbone=backbone, upstream=upstream, accept_licence=accept_licence, seeds=seeds, folds=folds,
         epochs=epochs, mode=mode.value, layer_decay=layer_decay, learning_rates=_numbers(learning_rates), split=split,
     )
-    folder = _store_of(bids, store, volume.value, jobs)
+    folder = _store_of(bids, store, volume.value, jobs, lambda scans: check(request, scans, volume.value))
     result = run(request, folder, out, jobs=jobs or cores())
     _show(result, out)
 
@@ -270,13 +270,13 @@ def report(
     typer.echo(f"Report: {write_report(out)}")
 
 
-def _store_of(bids: list[Path] | None, store: Path | None, volume: str, jobs: int | None) -> Path:
+def _store_of(bids: list[Path] | None, store: Path | None, volume: str, jobs: int | None, check) -> Path:
     from headstart.brains.cache import prepared
     from headstart.errors import HeadstartError
 
     if bool(bids) == bool(store):
         raise HeadstartError("give either BIDS folders or --store", fix="See `headstart finetune --help`.")
-    return store if store else prepared(bids or [], volume, jobs=jobs or cores(), say=_say_notes)
+    return store if store else prepared(bids or [], volume, jobs=jobs or cores(), say=_say_notes, check=check)
 
 
 def _show(result, out: Path) -> None:

@@ -21,12 +21,16 @@ sys.path.insert(0, str(Path(__file__).parent))
 from tiny_benchmark import HEADSTART, write_config
 
 from headstart.benchmark import read
+from headstart.benchmark.cells import run_cell
 from headstart.benchmark.config import load_config
+from headstart.benchmark.floors import ensure_floors
+from headstart.benchmark.plan import Plan
 from headstart.benchmark.resolve import make_plan
-from headstart.benchmark.results import cell_folder
+from headstart.benchmark.results import CELL, PREDICTIONS, cell_folder
 from headstart.benchmark.status import look
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+EPOCHS = 400
 SCRATCH_ROW = [{"backbone": "cnn-small", "upstream": "scratch"}]
 
 
@@ -70,17 +74,29 @@ def wait_for(what: Callable[[], object], seconds: float) -> None:
         time.sleep(0.5)
 
 
-def test_array_jobs_do_every_cell(slurm: Path, start: Callable, tmp_path: Path) -> None:
-    config = write_config(tmp_path / "tiny.yaml", rows=SCRATCH_ROW, slurm={
-        "minutes": 5, "cells_per_job": 2, "cpus": 1, "at_once": 1, "partition": "main",
-        "options": {"comment": "a test"}})
-    said = start(config, tmp_path / "out").communicate(timeout=200)[1]
-    found = read(tmp_path / "out")
+def test_array_jobs_do_every_cell_with_the_options_of_the_configuration(slurm: Path, start: Callable,
+                                                                         tmp_path: Path) -> None:
+    config, out = write_config(tmp_path / "tiny.yaml", rows=SCRATCH_ROW, slurm={
+        "minutes": 5, "cells_per_job": 2, "cpus": 1, "at_once": 1, "partition": "main", "account": "lab",
+        "options": {"comment": "a-test", "gres": "toy:1"}}), tmp_path / "out"
+    process = start(config, out)
+    wait_for(lambda: (out / "coordinator" / "jobs.json").exists(), 60)
+    shown = scheduler_says(running_cell_job(out))
+    assert {"Partition=main", "Account=lab", "Comment=a-test", "TresPerNode=gres:toy:1", "TimeLimit=00:05:00",
+            "CPUs/Task=1", "ArrayTaskThrottle=1", "Requeue=1"} <= set(shown.split())
+    said = process.communicate(timeout=200)[1]
+    found = read(out)
     assert len(found.done) == 2, said
     assert {floor for floor, _ in found.floors("brain-age")} >= {"constant", "voxels"}
     assert all(Path(str(result.record.log)).is_file() for result in found.done)
-    again = start(config, tmp_path / "out").communicate(timeout=60)[1]
-    assert "2 of 2 cells done" in again or not again
+    again, before = start(config, out), times(out)
+    assert again.wait(timeout=60) == 0
+    assert times(out) == before, "nothing is sent or done a second time"
+
+
+def times(out: Path) -> dict[Path, int]:
+    """When the records, and the list of jobs that were sent, were written."""
+    return {path: path.stat().st_mtime_ns for path in out.rglob("*.json")}
 
 
 def test_an_unknown_partition_is_refused_in_the_schedulers_words(slurm: Path, start: Callable, tmp_path: Path) -> None:
@@ -120,6 +136,45 @@ def test_time_out_lost_node_and_cancelling_keep_progress(slurm: Path, start: Cal
     assert read(out).missing == (cell,)
 
 
+def test_preemption_changes_no_result(slurm: Path, start: Callable, tmp_path: Path) -> None:
+    """In mid-training a job is warned (USR1), then gives way to an urgent one (TERM); both times it begins again."""
+    config = write_config(tmp_path / "tiny.yaml", rows=SCRATCH_ROW, seeds=1, slurm={"minutes": 15, "cpus": 1},
+                          training={"epochs": EPOCHS, "patience": EPOCHS, "learning_rates": [0.001]})
+    out, plan = tmp_path / "out", make_plan(load_config(config))
+    plan.claim(out)
+    ensure_floors(out, plan, plan.tasks[0])
+    coordinator = start(config, out)
+    undisturbed = predictions_of_a_quiet_run(plan, tmp_path / "quiet")
+    training = cell_folder(out, plan.cells[0].digest) / "training"
+
+    wait_for(training.exists, 120)
+    job = running_cell_job(out)
+    subprocess.run(["scancel", "--signal=USR1", job], check=True)
+    wait_for(lambda: saved_epoch(training) > 0, 60)
+    warned = saved_epoch(training)
+    wait_for(lambda: restarts(job) == 1 and look(out).running, 120)
+
+    time.sleep(4)  # it trains again
+    subprocess.run(["sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=true"], check=True)
+    wait_for(lambda: saved_epoch(training) > warned, 60)
+    assert not (training.parent / CELL).exists(), "it was preempted before its end"
+    said = coordinator.communicate(timeout=240)[1]
+    assert coordinator.returncode == 0, said
+    assert (training.parent / PREDICTIONS).read_bytes() == undisturbed
+
+
+def predictions_of_a_quiet_run(plan: Plan, folder: Path) -> bytes:
+    """Of the first cell, by one thread, as in its job."""
+    threads = torch.get_num_threads()
+    plan.claim(folder)
+    try:
+        torch.set_num_threads(1)
+        run_cell(folder, plan, plan.cells[0])
+    finally:
+        torch.set_num_threads(threads)
+    return (cell_folder(folder, plan.cells[0].digest) / PREDICTIONS).read_bytes()
+
+
 def saved_epoch(training: Path) -> int:
     """How far the saved state of the only training is; 0 without one."""
     for path in training.rglob("training.pt"):
@@ -136,9 +191,12 @@ def running_cell_job(out: Path) -> str:
 
 
 def restarts(job: str) -> int:
-    shown = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=False).stdout
-    found = [word.split("=")[1] for word in shown.split() if word.startswith("Restarts=")]
+    found = [word.split("=")[1] for word in scheduler_says(job).split() if word.startswith("Restarts=")]
     return int(found[0]) if found else -1
+
+
+def scheduler_says(job: str) -> str:
+    return subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=False).stdout
 
 
 def power_cut(slurm: Path, out: Path) -> None:

@@ -8,6 +8,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
+PLACE = "(one => [...document.querySelectorAll('*')].indexOf(one))"
+WHERE = f"""() => {{
+  const one = document.activeElement, style = getComputedStyle(one);
+  return {{name: one.tagName, text: one.outerHTML.slice(0, 80), place: {PLACE}(one),
+           ring: style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0}};
+}}"""
+
 
 @pytest.fixture
 def opened(report: Path, browser: Browser) -> Iterator[Page]:
@@ -109,3 +116,33 @@ def test_tables_download(opened: Page, report: Path, tmp_path: Path) -> None:
         opened.locator("a[download='claims.csv']").click()
     download.value.save_as(tmp_path / "claims.csv")
     assert (tmp_path / "claims.csv").read_text() == (report.parent / "claims.csv").read_text()
+
+
+def test_the_tab_key_reaches_what_can_be_pressed_and_shows_where_it_is(opened: Page) -> None:
+    """In the order of the page; from the head of a table past its filters, and into the viewer."""
+    opened.keyboard.press("Tab")
+    assert opened.evaluate("document.activeElement.className") == "skip"
+    assert opened.locator(".skip").bounding_box()["x"] >= 0, "seen as soon as it is reached"  # type: ignore[index]
+    reached = [opened.evaluate(WHERE)]
+    while len(reached) < 400 and reached[-1]["name"] != "BODY":
+        opened.keyboard.press("Tab")
+        reached.append(opened.evaluate(WHERE))
+    assert reached[-1]["name"] == "BODY", "it ends"
+    stops = reached[:-1]
+    assert [one["place"] for one in stops] == sorted(one["place"] for one in stops)
+    assert len({one["place"] for one in stops}) == len(stops)
+    assert all(one["ring"] for one in stops), [one for one in stops if not one["ring"]]
+    for pressable in ("#gains thead button", "form[data-table=gains] input", "form[data-table=gains] select", "#theme",
+                      "#outputs select:visible", "#brains input:visible", "#brains select:visible", "nav a"):
+        wanted = opened.locator(pressable).evaluate_all(f"all => all.map(one => {PLACE}(one))")
+        assert wanted
+        assert set(wanted) <= {one["place"] for one in stops}, pressable
+
+
+def test_a_start_that_may_have_seen_the_tested_is_marked_wherever_it_is_compared(opened: Page) -> None:
+    for table, column in (("gains", 3), ("scores", 3), ("groups", 3)):
+        starts = opened.locator(f"#{table} tbody td:nth-child({column})").evaluate_all(
+            "cells => cells.map(cell => cell.textContent)")
+        marked = {name.strip() for name in starts if "†" in name}
+        assert marked == {"procedural-images †"}, table
+        assert "procedural-images" not in {name.strip() for name in starts}, table

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
 from headstart.brains.cohort import Scan
+from headstart.brains.splits import Split, make_split
 from headstart.brains.store import Store, StoredScan
 from headstart.errors import HeadstartError
 from headstart.experiment.value import Request
@@ -50,22 +52,42 @@ class Data:
                             for stored, target in zip(self.stored, self.targets, strict=True)])
 
 
+class Usable(NamedTuple):
+    """What a request can use: the task, places (n,) among all scans, targets (n,) and notes as in ``Data``."""
+
+    task: Task
+    rows: np.ndarray
+    targets: np.ndarray
+    notes: tuple[str, ...]
+
+
 def select(store: Store, request: Request) -> Data:
     """The scans of ``store`` that ``request`` can use.
 
     Raises:
         HeadstartError: an unknown site, no usable scan, or a class that no scan has.
     """
-    scans = [stored.scan for stored in store.scans]
+    return Data(store, *usable([stored.scan for stored in store.scans], request))
+
+
+def usable(scans: Sequence[Scan], request: Request) -> Usable:
+    """Those of ``scans`` that ``request`` can use; raises as ``select`` does."""
     _check_sites(request, {scan.site for scan in scans})
     sites = {*request.train_sites, *request.test_sites} if request.train_sites else {scan.site for scan in scans}
     rows = np.array([row for row, scan in enumerate(scans) if scan.site in sites], np.int64)
     task = find_task(request.task, request.target, [scans[row] for row in rows], request.positive)
     targets = task.labels([scans[row] for row in rows])
     notes = task.left_out([scans[row] for row in rows])
-    usable = ~np.isnan(targets)
-    _check_targets(task, targets[usable], notes)
-    return Data(store, task, rows[usable], targets[usable], tuple(notes))
+    labelled = ~np.isnan(targets)
+    _check_targets(task, targets[labelled], notes)
+    return Usable(task, rows[labelled], targets[labelled], tuple(notes))
+
+
+def split_of(request: Request, scans: Sequence[Scan], targets: np.ndarray, task: Task) -> Split:
+    """The split that ``request`` gives, or a new one of these scans; raises as ``make_split`` and ``read_tsv`` do."""
+    return Split.read_tsv(request.split, scans) if request.split else make_split(
+        scans, targets, seeds=range(request.seeds), folds=request.folds, train_sites=request.train_sites or None,
+        test_sites=request.test_sites, loso=request.loso, stratify=task.kind)
 
 
 def _check_sites(request: Request, known: set[str]) -> None:

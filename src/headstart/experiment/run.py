@@ -12,7 +12,7 @@ import torch
 
 from headstart.backbones import build_model
 from headstart.brains.progress import progress_bar
-from headstart.brains.splits import REFIT, Cell, Split, make_split
+from headstart.brains.splits import REFIT, Cell, Split
 from headstart.brains.store import Store
 from headstart.environment import environment
 from headstart.errors import HeadstartError
@@ -23,7 +23,7 @@ from headstart.execution import Workers
 from headstart.experiment.calibrate import calibration, familiarity
 from headstart.experiment.card import model_card
 from headstart.experiment.cells import Outcome, Trainer
-from headstart.experiment.data import Data, select
+from headstart.experiment.data import Data, select, split_of
 from headstart.experiment.value import Experiment, Request
 from headstart.files import one_writer
 from headstart.modelfolder import ModelConfig, save_model
@@ -76,10 +76,7 @@ def opened(job: Job) -> tuple[Data, Split, Experiment]:
     """The scans, the split and the value of an experiment: the same in every process."""
     request = job.request
     data = select(Store.open(job.store), request)
-    split = Split.read_tsv(request.split, data.scans) if request.split else make_split(
-        data.scans, data.targets, seeds=range(request.seeds), folds=request.folds,
-        train_sites=request.train_sites or None, test_sites=request.test_sites, loso=request.loso,
-        stratify=data.task.kind)
+    split = split_of(request, data.scans, data.targets, data.task)
     upstream = request.upstream or default_start(request.backbone, data.store.spec.name)
     plan = TrainingPlan(max_epochs=request.epochs, mode=request.mode, layer_decay=request.layer_decay)
     return data, split, Experiment(
