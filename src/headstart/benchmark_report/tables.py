@@ -200,10 +200,10 @@ def _by_partition(study: Study, tables: dict, metric: Metric) -> Iterator[Cell]:
             yield from (Cell(DASH, value=""), Cell(DASH, value=""))
 
 
-def saved_table(saved: Sequence[Saved]) -> Table:
+def saved_table(saved: Sequence[Saved], study: Study) -> Table:
     """What the smallest training size with a start is worth in scans of scratch."""
-    rows = tuple((text(one.key.task), text(one.key.backbone), text(one.key.upstream), text(one.partition),
-                  Cell(f"{one.worth.scans:.0f}", value=one.worth.scans),
+    rows = tuple((text(one.key.task), text(one.key.backbone), start_cell(one.key, study.overlaps(one.key)),
+                  text(one.partition), Cell(f"{one.worth.scans:.0f}", value=one.worth.scans),
                   Cell(_bounded(one.worth, 0), f"{_bounded(one.worth, 1)} to {_bounded(one.worth, 2)}",
                        one.worth.value),
                   Cell(signed(one.worth.saved, 0) + (" or more" if one.worth.at_least[0] else ""),
@@ -224,7 +224,8 @@ def gaps_table(study: Study, gaps: Sequence[Gap]) -> Table:
     def unit(key: Key) -> str:
         return gain_unit(study.metric(key.task), study.task(key).unit)
 
-    rows = tuple((text(one.key.task), text(one.key.backbone), start_cell(one.key), gain_cell(one.loss, unit(one.key)),
+    rows = tuple((text(one.key.task), text(one.key.backbone), start_cell(one.key, study.overlaps(one.key)),
+                  gain_cell(one.loss, unit(one.key)),
                   gain_cell(one.narrowed, unit(one.key)) if one.narrowed else Cell(DASH, value=""), p_cell(one.p))
                  for one in gaps)
     return Table("gaps", "What is lost at other sites", "inside minus outside, positive where outside is worse; other "
@@ -256,8 +257,9 @@ def _sites(one: PooledGain) -> Cell:
 
 def groups_table(groups: Sequence[GroupGain], study: Study) -> Table:
     """Gains by site, sex and age band."""
-    rows = tuple((text(one.key.task), text(one.key.backbone), start_cell(one.key), text(one.partition),
-                  text(one.grouping), text(one.group), score_cell(one.score, study.metric(one.key.task)),
+    rows = tuple((text(one.key.task), text(one.key.backbone), start_cell(one.key, study.overlaps(one.key)),
+                  text(one.partition), text(one.grouping), text(one.group),
+                  score_cell(one.score, study.metric(one.key.task)),
                   gain_cell(one.gain.absolute, gain_unit(study.metric(one.key.task), study.task(one.key).unit)),
                   Cell(str(one.gain.absolute.n), value=one.gain.absolute.n)) for one in groups)
     return Table("groups", "Gains by group", "at the largest training size; exploratory: intervals are not adjusted, "
@@ -283,7 +285,7 @@ def trust_table(study: Study, found: Sequence[Trust], kind: str) -> Table | None
 
 
 def _trust_row(study: Study, one: Trust, names: Sequence[str]) -> tuple[Cell, ...]:
-    cells = [text(one.key.task), text(one.key.backbone), start_cell(one.key)]
+    cells = [text(one.key.task), text(one.key.backbone), start_cell(one.key, study.overlaps(one.key))]
     pairs = [(name, partition) for name in names for partition in PARTITIONS]
     cells += [_or_dash(one.scores.get((partition, name)), name) for name, partition in pairs]
     if names[0] == "mae":
