@@ -30,7 +30,7 @@ from headstart.benchmark.results import CELL, PREDICTIONS, cell_folder
 from headstart.benchmark.status import look
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-EPOCHS = 400
+EPOCHS = 100  # of the job that is preempted: enough to be in the middle of, twice
 SCRATCH_ROW = [{"backbone": "cnn-small", "upstream": "scratch"}]
 
 
@@ -136,6 +136,7 @@ def test_time_out_lost_node_and_cancelling_keep_progress(slurm: Path, start: Cal
     assert read(out).missing == (cell,)
 
 
+@pytest.mark.skipif(os.environ.get("HEADSTART_LONG") != "1", reason="minutes on a busy machine")
 def test_preemption_changes_no_result(slurm: Path, start: Callable, tmp_path: Path) -> None:
     """In mid-training a job is warned (USR1), then gives way to an urgent one (TERM); both times it begins again."""
     config = write_config(tmp_path / "tiny.yaml", rows=SCRATCH_ROW, seeds=1, slurm={"minutes": 15, "cpus": 1},
@@ -158,6 +159,7 @@ def test_preemption_changes_no_result(slurm: Path, start: Callable, tmp_path: Pa
     subprocess.run(["sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=true"], check=True)
     wait_for(lambda: saved_epoch(training) > warned, 60)
     assert not (training.parent / CELL).exists(), "it was preempted before its end"
+    wait_for(lambda: restarts(job) == 2, 60)
     said = coordinator.communicate(timeout=240)[1]
     assert coordinator.returncode == 0, said
     assert (training.parent / PREDICTIONS).read_bytes() == undisturbed

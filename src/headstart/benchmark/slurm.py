@@ -30,6 +30,7 @@ LOGS, JOBS = "slurm", "jobs.json"
 POLL_SECONDS = 5.0
 # A warning may come while Python starts, which would die of it: it is ignored until there is someone to answer.
 UNTIL_READY = """bash -c 'trap "" USR2; exec "$@"' headstart"""
+ENDS_WITHIN_SECONDS = 60.0
 CUT_SHORT = {"NODE_FAIL", "PREEMPTED", "TIMEOUT"}  # the work is not to blame: it goes on, as often as after a warning
 ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
          "TIMEOUT", "GONE"}  # GONE: so long ended that the scheduler has forgotten it
@@ -77,11 +78,12 @@ def _use_threads(cpus: int) -> None:
 def _hand_over(stop: Preempted) -> None:
     """Training has saved its state. A warning of the time limit is submitit's to answer: it requeues the job.
 
-    SIGTERM means that the scheduler ends the job for reasons of its own (scancel, preemption), and knows what follows.
+    SIGTERM means that the scheduler ends the job for reasons of its own (scancel, preemption), and knows what follows:
+    a job that ends by itself in the time of grace has failed to SLURM, and is not requeued.
     """
     if stop.name in ("SIGUSR1", "SIGUSR2"):
         os.kill(os.getpid(), signal.SIGUSR2)
-        time.sleep(60)  # the handler ends the process
+    time.sleep(ENDS_WITHIN_SECONDS)  # submitit's handler, or the scheduler, ends the process
     raise stop
 
 
