@@ -30,7 +30,7 @@ from headstart.benchmark.results import CELL, PREDICTIONS, cell_folder
 from headstart.benchmark.status import look
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-EPOCHS = 100  # of the job that is preempted: enough to be in the middle of, twice
+EPOCHS = 300  # of the job that is preempted: half a minute each time before it could end
 SCRATCH_ROW = [{"backbone": "cnn-small", "upstream": "scratch"}]
 
 
