@@ -63,8 +63,9 @@ def test_a_folder_without_label_maps_is_refused(tmp_path: Path) -> None:
         LabelMapGenerator(tmp_path)
 
 
-def test_an_image_is_not_a_label_map(real_data: Path, tmp_path: Path) -> None:
+def test_an_image_is_not_a_label_map(real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scan = next((real_data / "ixi10").rglob("*_T1w.nii.gz"))
     (tmp_path / "scan.nii.gz").symlink_to(scan)
     with pytest.raises(HeadstartError, match="no FreeSurfer cortex and white matter"):
         generate(LabelMapGenerator(tmp_path), 0, [0], SPEC)
+    assert "building the anatomy of" in capsys.readouterr().err
