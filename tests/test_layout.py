@@ -50,6 +50,7 @@ MAY_IMPORT = {
                    "environment", "upstreams", "report"},
     "export": {"backbones", "brains", "modelfolder"},
     "prediction_commands": {"prediction", "export"},
+    "__main__": {"cli"},
     "cli": {"brains", "simulation", "tasks", "experiment", "prediction", "pretraining", "upstreams", "evaluation",
             "report", "modelfolder", "weights_commands", "prediction_commands", "data_commands", "datasets",
             "benchmark", "benchmark_report", "benchmark_commands", "arguments"},
