@@ -61,11 +61,10 @@ class Terminal:
 
     def ended(self, seconds: float) -> int:
         """Its exit status, when all it started has let go of the terminal, which is as it was."""
-        as_before = termios.tcgetattr(self._file) == self._settings
         ends = time.monotonic() + seconds
         while self._read():
             assert time.monotonic() < ends, f"it does not end; it wrote {self.written!r}"
-        assert as_before
+        assert termios.tcgetattr(self._file) == self._settings
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
     def close(self) -> None:
