@@ -70,7 +70,7 @@ def load_anatomy(path: Path, spec: VolumeSpec) -> Anatomy:
     digest = sha256_file(path)[:16]
     file = cache_dir() / "anatomies" / f"v{BANK_VERSION}-{digest}-{smooth_mm:.2f}.npy"
     if not file.exists():
-        print(f"note: building the anatomy of {path.name}, once: half a minute, kept in {file.parent}",
+        print(f"note: building the anatomy of {path.name}, once: about a minute, kept in {file.parent}",
               file=sys.stderr, flush=True)
         bank, pushes = _build(path, smooth_mm)
         with atomic_write(file.with_suffix(".push.npy"), "wb") as out:
