@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -270,7 +271,8 @@ def report(
     typer.echo(f"Report: {write_report(out)}")
 
 
-def _store_of(bids: list[Path] | None, store: Path | None, volume: str, jobs: int | None, check) -> Path:
+def _store_of(bids: list[Path] | None, store: Path | None, volume: str, jobs: int | None,
+              check: Callable[..., None]) -> Path:
     from headstart.brains.cache import prepared
     from headstart.errors import HeadstartError
 
