@@ -54,12 +54,20 @@ def test_learns_and_predicts_in_years() -> None:
     assert history.scans_per_second > 0
 
 
-def test_bfloat16_products_leave_float32_weights_and_nearly_the_same_losses() -> None:
+def test_bfloat16_products_leave_float32_weights_and_nearly_the_same_losses(monkeypatch) -> None:
+    monkeypatch.setattr("headstart.training.loop.bfloat16_is_fast", lambda: True)
     exact, (rough, history) = run_fit()[1], run_fit(precision="bfloat16")
     assert all(value.dtype == torch.float32 for value in rough.state_dict().values())
     found, wanted = ([epoch.train_loss for epoch in one.epochs] for one in (history, exact))
     assert found != wanted
     np.testing.assert_allclose(found, wanted, rtol=0.05)
+
+
+def test_a_processor_that_would_have_to_imitate_bfloat16_uses_float32(monkeypatch) -> None:
+    monkeypatch.setattr("headstart.training.loop.bfloat16_is_fast", lambda: False)
+    exact, asked = run_fit()[0], run_fit(precision="bfloat16")[0]
+    for name, value in exact.state_dict().items():
+        torch.testing.assert_close(asked.state_dict()[name], value, rtol=0, atol=0)
 
 
 def test_ends_with_the_weights_of_the_best_validation_loss() -> None:

@@ -8,8 +8,8 @@ import torch
 
 from headstart.brains.volumes import volume_spec
 from headstart.simulation.ageing import STRUCTURES
-from headstart.simulation.anatomy import AnatomyGenerator
-from headstart.simulation.base import GREY, TISSUES, WHITE, draw_subject, labels_of, measure
+from headstart.simulation.anatomy import COLUMNS, AnatomyGenerator, placed_columns
+from headstart.simulation.base import GREY, LOSSES, TISSUES, WHITE, draw_subject, labels_of, measure
 from headstart.simulation.generate import generate
 from headstart.simulation.morph import target_ml
 
@@ -59,13 +59,25 @@ def test_no_two_brains_fold_alike(people):
 
 
 def test_disease_outside_the_trajectories_reaches_the_tissue():
-    generator, subject = AnatomyGenerator(), draw_subject(1, 3)
+    generator, subject = AnatomyGenerator(), replace(draw_subject(1, 3), losses=dict.fromkeys(LOSSES, 0.0))
     healthy = measure(generator.shape(subject, SPEC), SPEC)
     nigra = TISSUES.index("nigra")
     ill = generator.shape(replace(subject, losses={"nigra": 0.5, "temporo_parietal": 0.2}), SPEC)
     before, after = (float(shape.tissues[nigra].sum()) for shape in (generator.shape(subject, SPEC), ill))
     assert after == pytest.approx(before / 2, rel=0.01)
     assert measure(ill, SPEC)["grey"] == pytest.approx(healthy["grey"], rel=0.01)  # cortex moves, grey matter is set
+
+
+def test_the_share_of_cortex_lost_is_the_share_that_was_asked_for():
+    region, changes = COLUMNS.index("temporo_parietal"), []
+    for index in range(6):
+        subject = draw_subject(3, index, ages=(55.0, 90.0))
+        there = placed_columns(subject, SPEC)[region]
+        kept = {lost: AnatomyGenerator().shape(replace(subject, losses={"nigra": 0.0, "temporo_parietal": lost}), SPEC)
+                for lost in (-0.05, 0.0, 0.1)}
+        ml = {lost: float((shape.tissues[TISSUES.index("cortex")] * there).sum()) for lost, shape in kept.items()}
+        changes.append([ml[0.1] / ml[0.0] - 1, ml[-0.05] / ml[0.0] - 1])
+    assert np.mean(changes, 0) == pytest.approx([-0.1, 0.05], abs=0.015)
 
 
 def test_a_brain_is_a_function_of_seed_and_index_alone():

@@ -9,30 +9,41 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from headstart.errors import HeadstartError
-from headstart.simulation.base import draw_subject
+from headstart.simulation.base import LOSSES, draw_subject
 from headstart.simulation.cohort import Design
 from headstart.simulation.disease import DIFFICULTIES, DISEASES
 
 
-def volumetric_auc(cohort: str, difficulty: str, n: int = 1500) -> float:
-    """Out-of-fold AUC of logistic regression on the true regional volumes, age and sex."""
+def true_auc(cohort: str, difficulty: str, n: int = 1500, losses: bool = True) -> float:
+    """Out-of-fold AUC of logistic regression on what is true of people: volumes, age and sex, and ``losses``."""
     design = Design(cohort=cohort, seed=5, difficulty=difficulty)
     people = [design.person(index) for index in range(n)]
-    features = [[*np.log(person.relative), person.age, person.sex == "M"] for person in people]
+    regions = LOSSES if losses else ()
+    features = [[*np.log(person.relative), *(person.losses[name] for name in regions), person.age, person.sex == "M"]
+                for person in people]
     ill = np.array([person.diagnosis != "CN" for person in people])
     model = make_pipeline(StandardScaler(), LogisticRegression())
     return roc_auc_score(ill, cross_val_predict(model, np.array(features), ill, cv=5, method="predict_proba")[:, 1])
 
 
-@pytest.mark.parametrize(("cohort", "low", "high"), [("ad", 0.85, 0.92), ("pd", 0.62, 0.75)])
-def test_default_difficulty_is_that_of_real_cohorts(cohort, low, high):
-    assert low <= volumetric_auc(cohort, "default") <= high
+@pytest.mark.parametrize(("cohort", "low", "high", "with_losses"), [("ad", 0.85, 0.92, 0.95), ("pd", 0.62, 0.75, 0.8)])
+def test_default_difficulty_is_that_of_real_cohorts(cohort, low, high, with_losses):
+    volumes = true_auc(cohort, "default", losses=False)
+    assert low <= volumes <= high
+    assert volumes < true_auc(cohort, "default") <= with_losses
 
 
 @pytest.mark.parametrize("cohort", DISEASES)
 def test_difficulties_are_in_order(cohort):
-    easy, default, hard = (volumetric_auc(cohort, name, 800) for name in ("easy", "default", "hard"))
+    easy, default, hard = (true_auc(cohort, name, 800) for name in ("easy", "default", "hard"))
     assert easy > default > hard
+
+
+@pytest.mark.parametrize(("cohort", "region"), [("ad", "temporo_parietal"), ("pd", "nigra")])
+def test_no_region_gives_patients_away(cohort, region):
+    people = [Design(cohort=cohort, seed=6).person(index) for index in range(1000)]
+    lost, ill = np.array([p.losses[region] for p in people]), np.array([p.diagnosis != "CN" for p in people])
+    assert 0.65 < roc_auc_score(ill, lost) < 0.85
 
 
 def test_loss_grows_with_stage_and_stage_zero_is_health():

@@ -58,7 +58,7 @@ RIM_MM, RIM_SLOPE = 3.6, 0.6  # so deep below the outline there is no white matt
 SOFT = (0.3, 0.3)  # range of phase over which one tissue gives way to the next: at 0 mm, and per mm of voxel
 ROUNDS, CLOSE = 6, 1e-5  # of Newton's method at most, and the relative error of a volume at which it stops
 ENTORHINAL_ML = 6.0  # in template space, of which the average subject has 5
-THINNING = 6.0  # phase lost per unit of local loss of cortex
+THINNING = 2.4  # phase lost per share of cortex lost: so much that, at 4 mm, that share of its volume goes
 
 
 @dataclass(frozen=True)
@@ -69,25 +69,31 @@ class AnatomyGenerator:
 
     def shape(self, subject: Subject, spec: VolumeSpec) -> Shape:
         """Tissue of one subject; see ``base.Shape``."""
-        average, rng = load_average(spec), subject.rng("shape")
-        points, _ = warped(rng, spec, CHANCE)
-        moved = average.deep.fitted(points, np.array([target_ml(subject, name) for name in PUSHES]), spec)
-        columns = sample(average.bank, BANK_GRID, moved, len(COLUMNS))
-        columns[COLUMNS.index("phase")].addcmul_(columns[COLUMNS.index("fold")], smooth_field(rng, spec, FOLD_MM)[0])
+        columns = placed_columns(subject, spec)
         return Shape(_tissues(columns, subject, spec), columns[COLUMNS.index("depth_mm")],
                      subject.head_ml / TEMPLATE_INTRACRANIAL_ML)
+
+
+def placed_columns(subject: Subject, spec: VolumeSpec) -> torch.Tensor:
+    """(columns, n) ``COLUMNS`` of the average where the subject's anatomy has them, folded in the subject's own way."""
+    average, rng = load_average(spec), subject.rng("shape")
+    points, _ = warped(rng, spec, CHANCE)
+    moved = average.deep.fitted(points, np.array([target_ml(subject, name) for name in PUSHES]), spec)
+    columns = sample(average.bank, BANK_GRID, moved, len(COLUMNS))
+    columns[COLUMNS.index("phase")].addcmul_(columns[COLUMNS.index("fold")], smooth_field(rng, spec, FOLD_MM)[0])
+    return columns
 
 
 def _tissues(columns: torch.Tensor, subject: Subject, spec: VolumeSpec) -> torch.Tensor:
     """(tissues, n) from (columns, n): the cortex's borders are put where grey and white matter have their volumes."""
     ml, by = spec.spacing_mm**3 / 1000, dict(zip(COLUMNS, columns))
-    by["nigra"].mul_(1 - subject.losses.get("nigra", 0.0))
+    by["nigra"].mul_(1 - min(max(subject.losses["nigra"], 0.0), 0.9))
     fixed = columns[:len(FIXED)]
     total = dict(zip(FIXED, (fixed.sum(1) * ml).tolist()))
     space = fixed.sum(0).neg_().add_(1).clamp_(0, 1)
     phase = torch.minimum(by["phase"], (by["depth_mm"] - RIM_MM).mul_(RIM_SLOPE))
     white = _above(phase, space, target_ml(subject, "white") - sum(total.get(name, 0.0) for name in WHITE), spec)
-    thinned = phase.sub_(by["temporo_parietal"], alpha=THINNING * subject.losses.get("temporo_parietal", 0.0))
+    thinned = phase.sub_(by["temporo_parietal"], alpha=THINNING * subject.losses["temporo_parietal"])
     solid = float(white.sum()) * ml + target_ml(subject, "grey") - sum(total.get(name, 0.0) for name in GREY)
     ribbon = _above(thinned, space, solid, spec).sub_(white).clamp_(min=0)
     entorhinal = _above(by["entorhinal"], ribbon, ENTORHINAL_ML, spec)  # as much of the ribbon in everyone

@@ -27,7 +27,9 @@ WHITE = ("white", "lesion", "cerebellum_white", "brainstem", "nigra")
 VENTRICLES = ("lateral_ventricles", "third_ventricle")
 VOLUMES = ("brain", "grey", "white", "csf", *VENTRICLES, "hippocampus", "amygdala", "thalamus", "putamen", "caudate",
            "entorhinal", "cortex")
-DRAWN_VERSION = 3  # of what generators and scanners draw; raised with every change, so that no cache gives old brains
+# Regions without a trajectory: mean and standard deviation, among the healthy, of the share lost (``Subject.losses``).
+LOSSES = {"temporo_parietal": (0.0, 0.045), "nigra": (0.3, 0.25)}
+DRAWN_VERSION = 4  # of what generators and scanners draw; raised with every change, so that no cache gives old brains
 PURPOSES = ("upstream", "cohort")  # their random streams and scanner ranges never meet
 
 
@@ -44,7 +46,8 @@ class Subject:
     Attributes:
         age: years. sex: "F" or "M". diagnosis: CN, AD or PD. stage: 0 (healthy) to 1.
         head_ml: intracranial volume. relative: (k,) volumes of ``STRUCTURES`` over their means at 60 years.
-        losses: share lost to disease in regions that have no trajectory: ``temporo_parietal`` cortex, ``nigra``.
+        losses: share lost in regions that have no trajectory, by nature (``LOSSES``; negative where one has more than
+            others) and to disease.
     """
 
     seed: int
@@ -53,11 +56,11 @@ class Subject:
     sex: str
     head_ml: float
     relative: np.ndarray
+    losses: Mapping[str, float]
     diagnosis: str = "CN"
     stage: float = 0.0
     site: str = "sim"
     purpose: str = "upstream"
-    losses: Mapping[str, float] = field(default_factory=dict)
 
     def rng(self, part: str) -> np.random.Generator:
         """The stream of random numbers for one part of this subject, e.g. ``scanner``."""
@@ -82,7 +85,13 @@ def draw_subject(seed: int, index: int, *, ages: tuple[float, float] = AGES_YEAR
     rng = rng_for(seed, index, f"{purpose}/subject")
     age, male = float(rng.uniform(low, high)), bool(rng.random() < 0.5)
     return Subject(seed, index, age, "M" if male else "F", draw_head_ml(rng, male), draw_relative(rng, age, male),
-                   purpose=purpose)
+                   _draw_losses(rng), purpose=purpose)
+
+
+def _draw_losses(rng: np.random.Generator) -> dict[str, float]:
+    """What nature took: without it whoever has lost anything there would be known for a patient."""
+    return {region: mean + sd * float(np.clip(rng.standard_normal(), -2.5, 2.5))
+            for region, (mean, sd) in LOSSES.items()}
 
 
 @dataclass

@@ -27,7 +27,7 @@ class Disease:
 
     Attributes:
         volumes: structure -> log change of its volume.
-        losses: region -> share of its tissue lost (``Subject.losses``).
+        losses: region -> share of its tissue lost, on top of what nature took (``Subject.losses``).
         stages: range of stage in which patients are seen, uniform.
     """
 
@@ -51,7 +51,8 @@ class Disease:
         change = np.zeros(len(STRUCTURES))
         for name, effect in self.volumes.items():
             change[STRUCTURES.index(name)] = effect * size * _varied(rng)
-        losses = {name: min(share * size * _varied(rng), 0.9) for name, share in self.losses.items()}
+        taken = {name: share * size * _varied(rng) for name, share in self.losses.items()}
+        losses = {name: lost + taken.get(name, 0.0) for name, lost in subject.losses.items()}
         return replace(subject, relative=subject.relative * np.exp(change), losses=losses, diagnosis=self.diagnosis,
                        stage=stage)
 
@@ -69,5 +70,5 @@ DISEASES = {
                   {"temporo_parietal": 0.10}),
     "pd": Disease("PD", {"putamen": -0.075, "amygdala": -0.075, "caudate": -0.035, "thalamus": -0.025, "grey": -0.015,
                          "hippocampus": -0.035, "lateral_ventricles": 0.1},
-                  {"nigra": 0.6}),
+                  {"nigra": 0.3}),
 }

@@ -26,7 +26,7 @@ from headstart.errors import HeadstartError
 from headstart.files import digest_json
 from headstart.training.batches import Batch, Examples, epoch_batches, load_batch, prefetched, steps_per_epoch
 from headstart.training.checkpoint import load_checkpoint, save_checkpoint
-from headstart.training.devices import explained_loss_of_peers, launch, reduce_sum
+from headstart.training.devices import bfloat16_is_fast, explained_loss_of_peers, launch, reduce_sum
 from headstart.training.freezing import learning_part, training_mode
 from headstart.training.heads import fit_head
 from headstart.training.objectives import Objective, Terms
@@ -63,6 +63,7 @@ class Run:
         self.seed, self.folder, self.checkpoint_seconds, self.watch = seed, folder, checkpoint_seconds, watch
         self.limits = Augmentation(flip=flip).scaled(plan.augmentation) if plan.augmentation else None
         self.fabric = launch()
+        self.in_bfloat16 = plan.precision == "bfloat16" and bfloat16_is_fast()
         self.progress, self.saved_at = Progress(), time.monotonic()
         self.best: dict[str, Tensor] = {}
         self._check()
@@ -136,7 +137,7 @@ class Run:
         set_rate(self.optimizer, self._rate())
         torch.manual_seed(_step_seed(self.seed, progress.epoch, progress.step))
         batch = self._on_device(batch, self.limits)
-        with torch.autocast(self.fabric.device.type, torch.bfloat16, enabled=self.plan.precision == "bfloat16"):
+        with torch.autocast(self.fabric.device.type, torch.bfloat16, enabled=self.in_bfloat16):
             terms = self.objective(self.network, batch)
         loss = (terms.loss * terms.weight).sum()
         loss_sum, weight_sum, stops = reduce_sum(

@@ -15,6 +15,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from headstart.training.devices import bfloat16_is_fast
+
 MOMENTUM, ADAM_BETAS, ADAM_EPSILON = 0.95, (0.9, 0.999), 1e-8
 ITERATION, STEPS = (3.4445, -4.775, 2.0315), 5  # Jordan's quintic: singular values end between 0.7 and 1.2
 LENGTH = 0.2  # root mean square of AdamW's updates
@@ -71,7 +73,7 @@ class Muon(torch.optim.Optimizer):
 
 def orthogonalised(matrices: Tensor) -> Tensor:
     """Matrices (n, a, b) with the same singular vectors and singular values near 1, by a Newton-Schulz iteration."""
-    x = matrices.bfloat16()
+    x = matrices.bfloat16() if matrices.is_cuda or bfloat16_is_fast() else matrices.float()
     tall = x.shape[1] > x.shape[2]
     x = x.mT if tall else x
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)

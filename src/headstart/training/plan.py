@@ -31,7 +31,8 @@ class TrainingPlan(BaseModel):
         clip_norm: largest norm of the gradient.
         augmentation: strength, relative to the defaults of ``Augmentation``; 0 turns it off.
         precision: of the products while training; weights, losses and predictions are float32 always. ``bfloat16``
-            is 1.6 to 2 times as fast on CPUs with instructions for it (avx512_bf16); a GPU uses it anyway.
+            is 1.6 to 2 times as fast on CPUs with instructions for it (avx512_bf16); others, which would take seven to
+            twelve times as long as in float32, stay with that; a GPU uses it anyway.
         optimizer: ``adamw``, or ``muon``, which learns more of each sample where there are thousands (``muon.py``).
     """
 
