@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ import torch
 from headstart.brains.volumes import volume_spec
 from headstart.errors import HeadstartError
 from headstart.simulation.base import draw_subject
+from headstart.simulation.cohort import write_store
 from headstart.simulation.generate import generate
-from headstart.simulation.labelmaps import LabelMapGenerator, target_ml
+from headstart.simulation.labelmaps import LabelMapGenerator, _anatomy, target_ml
 
 SPEC = volume_spec("4mm")
 
@@ -69,3 +71,35 @@ def test_an_image_is_not_a_label_map(real_data: Path, tmp_path: Path, capsys: py
     with pytest.raises(HeadstartError, match="no FreeSurfer cortex and white matter"):
         generate(LabelMapGenerator(tmp_path), 0, [0], SPEC)
     assert "building the anatomy of" in capsys.readouterr().err
+
+
+def test_all_files_that_are_no_label_maps_are_named_before_anybody_is_simulated(
+        generator: LabelMapGenerator, brains, real_data: Path, tmp_path: Path) -> None:
+    maps, scans = tmp_path / "maps", sorted((real_data / "ixi10").rglob("*_T1w.nii.gz"))
+    maps.mkdir()
+    (maps / "good.nii.gz").symlink_to(generator.paths[0].resolve())  # its anatomy is in the cache
+    (maps / "scan.nii.gz").symlink_to(scans[0])
+    (maps / "torn.nii.gz").write_bytes(scans[1].read_bytes()[:5000])
+    with pytest.raises(HeadstartError, match="2 of 3 label maps cannot be used") as refused:
+        write_store(tmp_path / "store", n=4, generator="labelmaps", labelmaps=maps, volume="4mm", progress=False)
+    assert "scan.nii.gz" in str(refused.value) and "torn.nii.gz" in str(refused.value)
+    assert not (tmp_path / "store").exists()
+    (maps / "torn.nii.gz").unlink()
+    with pytest.raises(HeadstartError, match=r"scan\.nii\.gz.*no FreeSurfer cortex and white matter"):
+        LabelMapGenerator(maps).build(SPEC, progress=False)
+
+
+def test_an_anatomy_near_to_what_is_wanted_is_likelier_and_none_is_out_of_reach(
+        generator: LabelMapGenerator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.nii.gz").symlink_to(generator.paths[0].resolve())
+    several, rest = LabelMapGenerator(tmp_path), _anatomy(generator.paths[0], SPEC)
+    bigger = {path: replace(rest, response=replace(rest.response, rest_ml=rest.response.rest_ml * factor))
+              for path, factor in zip(several.paths, (1.0, 1.3, 10.0))}
+    monkeypatch.setattr("headstart.simulation.labelmaps._anatomy", lambda path, spec: bigger[path])
+    rng = np.random.default_rng(0)
+    drawn = [several._likely(rng, rest.response.rest_ml, SPEC) for _ in range(300)]
+    near, mid, far = (sum(one is anatomy for one in drawn) for anatomy in bigger.values())
+    assert near > mid > far and near + mid + far == 300
+    wanted = 10 * rest.response.rest_ml
+    assert sum(several._likely(rng, wanted, SPEC) is bigger[several.paths[2]] for _ in range(100)) > 95

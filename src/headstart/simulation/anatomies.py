@@ -9,7 +9,9 @@ subject's tissue in one pass.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -17,7 +19,9 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from headstart.brains.progress import progress_bar
 from headstart.brains.volumes import VolumeSpec, template, volume_spec
+from headstart.brains.workers import run_each
 from headstart.errors import HeadstartError
 from headstart.files import atomic_write, cache_dir, sha256_file
 
@@ -66,19 +70,45 @@ def load_anatomy(path: Path, spec: VolumeSpec) -> Anatomy:
     Raises:
         HeadstartError: the file is not a 3D map of FreeSurfer ids.
     """
-    smooth_mm = _prefilter_mm(spec)
-    digest = sha256_file(path)[:16]
-    file = cache_dir() / "anatomies" / f"v{BANK_VERSION}-{digest}-{smooth_mm:.2f}.npy"
+    file = _bank_file(path, spec)
     if not file.exists():
         print(f"note: building the anatomy of {path.name}, once: about a minute, kept in {file.parent}",
               file=sys.stderr, flush=True)
-        bank, pushes = _build(path, smooth_mm)
-        with atomic_write(file.with_suffix(".push.npy"), "wb") as out:
-            np.save(out, pushes)
-        with atomic_write(file, "wb") as out:
-            np.save(out, bank)
+        _keep(path, spec)
     arrays = [np.load(f, mmap_mode="c") for f in (file, file.with_suffix(".push.npy"))]
     return Anatomy(path.name, *(torch.from_numpy(a) for a in arrays))
+
+
+def build_anatomies(paths: Sequence[Path], spec: VolumeSpec, *, jobs: int = 1, progress: bool = True) -> None:
+    """Make the banks that the cache lacks, ``jobs`` at a time: about a minute of one core each, once.
+
+    Raises:
+        HeadstartError: some files are not maps of FreeSurfer ids; all of them are named, and the others are kept.
+    """
+    todo, failures = [path for path in paths if not _bank_file(path, spec).exists()], []
+    with progress_bar("Building anatomies of label maps, once", len(todo), progress) as advance:
+        for _, failure in run_each(partial(_keep, spec=spec), todo, jobs):
+            failures += [failure] if failure is not None else []
+            advance()
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        raise HeadstartError(f"{len(failures)} of {len(paths)} label maps cannot be used:\n"
+                             + "\n".join(f"  {failure}" for failure in failures), path=paths[0].parent,
+                             fix="Mend them, or move them elsewhere; the others are kept.")
+
+
+def _bank_file(path: Path, spec: VolumeSpec) -> Path:
+    """Where the bank of a label map with these very bytes is, or will be; its pushes are beside it."""
+    return cache_dir() / "anatomies" / f"v{BANK_VERSION}-{sha256_file(path)[:16]}-{_prefilter_mm(spec):.2f}.npy"
+
+
+def _keep(path: Path, spec: VolumeSpec) -> None:
+    bank, pushes = _build(path, _prefilter_mm(spec))
+    file = _bank_file(path, spec)
+    for name, array in ((file.with_suffix(".push.npy"), pushes), (file, bank)):  # what is looked for is written last
+        with atomic_write(name, "wb") as out:
+            np.save(out, array)
 
 
 def _prefilter_mm(spec: VolumeSpec) -> float:
@@ -213,11 +243,11 @@ def _ribbon(labels: np.ndarray) -> dict[str, np.ndarray]:
     """CSF for each of ``PIAL_MM`` and white matter for each of ``WHITE_MM``; cortex is what they leave."""
     cortex, white = np.isin(labels, CORTEX_IDS), np.isin(labels, WHITE_IDS)
     tissue = (labels > 0) & (labels != 24) & (labels != 15)
-    height = _height(cortex, white, tissue)
-    csf = {s: np.where(cortex, np.clip(s - height + 0.5, 0, 1), 0) + _flooded(s, cortex, tissue) for s in PIAL_MM}
+    to_white, to_cortex = (ndimage.distance_transform_edt(~mask) for mask in (white, cortex))
+    height = _height(cortex, to_white, tissue)
+    csf = {s: np.where(cortex, np.clip(s - height + 0.5, 0, 1), 0) + _flooded(s, to_cortex, tissue) for s in PIAL_MM}
     out = {f"csf{s}": value.astype(np.float32) for s, value in csf.items()}
-    beyond = ndimage.distance_transform_edt(~white) - 0.5
-    within = 0.5 - ndimage.distance_transform_edt(~cortex)
+    beyond, within = to_white - 0.5, 0.5 - to_cortex
     for w in WHITE_MM:
         level = np.where(white, np.clip(w - within + 0.5, 0, 1), np.where(cortex, np.clip(w - beyond + 0.5, 0, 1), 0))
         out[f"white{w}"] = np.minimum(level, 1 - csf[max(PIAL_MM)]).astype(np.float32) if w > 0 \
@@ -225,20 +255,20 @@ def _ribbon(labels: np.ndarray) -> dict[str, np.ndarray]:
     return out
 
 
-def _height(cortex: np.ndarray, white: np.ndarray, tissue: np.ndarray) -> np.ndarray:
+def _height(cortex: np.ndarray, to_white: np.ndarray, tissue: np.ndarray) -> np.ndarray:
     """Depth (mm) of cortex below the CSF, counting buried sulci: the crests of the distance to white matter."""
     above = ndimage.distance_transform_edt(tissue) - 0.5
-    far = ndimage.gaussian_filter(ndimage.distance_transform_edt(~white), 0.6)
+    far = ndimage.gaussian_filter(to_white, 0.6)
     steep = np.sqrt(sum(g**2 for g in np.gradient(far)))
     crest = cortex & (far > 1.7) & (steep < 0.55) & (above > 1)
     return np.minimum(above, ndimage.distance_transform_edt(~crest) + 0.4)
 
 
-def _flooded(pial_mm: float, cortex: np.ndarray, tissue: np.ndarray) -> np.ndarray:
+def _flooded(pial_mm: float, to_cortex: np.ndarray, tissue: np.ndarray) -> np.ndarray:
     """CSF outside tissue; at a negative shift, cortex grows into it."""
     if pial_mm >= 0:
         return (~tissue).astype(np.float32)
-    thicker = np.clip(ndimage.distance_transform_edt(~cortex) - 0.5 + pial_mm + 0.5, 0, 1)
+    thicker = np.clip(to_cortex + pial_mm, 0, 1)
     return np.where(tissue, 0, thicker)
 
 

@@ -25,6 +25,7 @@ from headstart.files import atomic_write, one_writer, read_json, write_json
 from headstart.simulation import diffusion
 from headstart.simulation.base import VOLUMES, Subject
 from headstart.simulation.design import Design, scan_person
+from headstart.simulation.labelmaps import LabelMapGenerator
 from headstart.simulation.scanner import as_prepared
 
 WHITE_LEVEL = 1000  # of white matter in the int16 files
@@ -73,6 +74,7 @@ def write_cohort(out: str | Path, *, n: int, jobs: int = 1, progress: bool = Tru
     if n < 1:
         raise HeadstartError(f"{n} people cannot be simulated", fix="Choose 1 or more.")
     _check_folder(out, plan, n)
+    _make_ready(plan, jobs, progress)
     with one_writer(out):
         _write_description(out, plan)
         todo = [index for index in range(n) if not _is_written(_image_path(out, index))]
@@ -195,6 +197,7 @@ def write_store(path: str | Path, *, n: int, jobs: int = 1, progress: bool = Tru
         raise HeadstartError(f"{n} people cannot be simulated", fix="Choose 1 or more.")
     if plan.model is not None:
         diffusion.check_grid(plan.model, plan.volume, store=True)
+    _make_ready(plan, jobs, progress)
     dataset = _dataset_name(plan)
     with StoreWriter(path, Contract(volume=plan.volume)) as writer:
         done = len(writer)
@@ -235,6 +238,13 @@ def _scan(dataset: str, index: int, row: dict[str, float | str]) -> Scan:
 
 
 # --- shared
+
+
+def _make_ready(plan: Design, jobs: int, progress: bool) -> None:
+    """What all people share is made before any of them is: two workers would make it twice."""
+    generator = plan.make_generator()
+    if isinstance(generator, LabelMapGenerator):
+        generator.build(plan.spec, jobs=jobs, progress=progress)
 
 
 def _each(function, items: Sequence, jobs: int) -> Iterator[tuple]:

@@ -8,7 +8,7 @@ real. Space freed by tissue is filled by fluid, so volumes are true of the image
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from headstart.simulation.anatomies import (
     PIAL_MM,
     PUSHES,
     WHITE_MM,
+    build_anatomies,
     load_anatomy,
 )
 from headstart.simulation.base import GREY, TISSUES, WHITE, Shape, Subject
@@ -54,6 +55,10 @@ class LabelMapGenerator:
                                  fix="Give a folder of FreeSurfer or SynthSeg segmentations.")
         object.__setattr__(self, "paths", found)
 
+    def build(self, spec: VolumeSpec, *, jobs: int = 1, progress: bool = True) -> None:
+        """Make every anatomy ready for grid ``spec``, ``jobs`` at a time; see ``anatomies.build_anatomies``."""
+        build_anatomies(self.paths, spec, jobs=jobs, progress=progress)
+
     def shape(self, subject: Subject, spec: VolumeSpec) -> Shape:
         """Tissue of one subject; see ``base.Shape``."""
         rng = subject.rng("shape")
@@ -72,7 +77,7 @@ class LabelMapGenerator:
         return candidates[int(rng.choice(len(candidates), p=odds / odds.sum()))]
 
 
-@lru_cache(maxsize=64)
+@cache  # a bank is mapped from its file: a hundred of them cost little memory
 def _anatomy(path: Path, spec: VolumeSpec) -> Deformable:
     anatomy = load_anatomy(path, spec)
     return Deformable.of(anatomy.bank, [COLUMNS.index(name) for name in PUSHES], anatomy.pushes)
