@@ -15,6 +15,7 @@ from headstart.benchmark import read
 from headstart.benchmark_report.collect import Study
 from headstart.benchmark_report.groups import group_gains, trust
 from headstart.benchmark_report.page import write
+from headstart.benchmark_report.tables import groups_table
 from headstart.brains.cohort import Scan
 from headstart.brains.contract import Contract
 from headstart.brains.store import StoreWriter, pack
@@ -39,7 +40,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
         writer.append_many(scans, np.broadcast_to(empty, (PEOPLE, *empty.shape)))
     task = AD.model_copy(update={"store": str(store), "simulate": None})
     made = plan((task,), ("scratch", "synthetic-mri"), ("full",), backbones=("vit-mini",))
-    return Study.of(read(write_pretend(tmp_path_factory.mktemp("groups"), made)), REPLICATES)
+    return Study.of(read(write_pretend(tmp_path_factory.mktemp("groups"), made, overlap="synthetic-mri")), REPLICATES)
 
 
 def tables(study: Study, upstream: str, partition: str) -> Iterator[Predictions]:
@@ -63,6 +64,10 @@ def test_gains_by_site_sex_and_age_band_are_those_of_a_plain_computation(study: 
         assert one.score.value == pytest.approx(score)
         assert one.gain.absolute.value == pytest.approx(100 * (score - scratch))
         assert one.gain.absolute.n == there.sum()
+
+
+def test_a_start_that_may_have_seen_the_tested_people_is_marked(study: Study) -> None:
+    assert {row[2].text for row in groups_table(group_gains(study), study).rows} == {"synthetic-mri †"}
 
 
 def _auroc(table: Predictions, there: np.ndarray) -> float:

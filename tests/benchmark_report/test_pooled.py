@@ -16,6 +16,7 @@ from headstart.benchmark.results import FLOORS, PREDICTIONS, TASKS, read_floors,
 from headstart.benchmark_report.collect import Key, Study, by_partition
 from headstart.benchmark_report.page import write
 from headstart.benchmark_report.pooled import PooledGain, pooled_gains, pools
+from headstart.benchmark_report.tables import pooled_table
 from headstart.evaluation.predictions import PARTITIONS, Predictions, read_tsv
 from headstart.evaluation.statistics import Bootstrap
 
@@ -52,7 +53,7 @@ def drawn(draw: int) -> Study:
 
 
 def written(folder: Path, knows: dict[str, float]) -> Study:
-    write_pretend(folder, PLAN, knows=knows)
+    write_pretend(folder, PLAN, knows=knows, overlap="synthetic-mri")
     for result in read(folder).done:
         path = result.folder / PREDICTIONS
         moved(read_tsv(path), result.cell.task).write_tsv(path)
@@ -135,6 +136,11 @@ def test_only_tasks_that_leave_out_different_sites_of_one_cohort_are_pooled(tmp_
     again = AGE.model_copy(update={"name": "age-again"})
     made = plan((AGE, other, again), ("scratch",), ("full",), seeds=1, backbones=("vit-mini",))
     assert pools(Study.of(read(write_pretend(tmp_path, made)), REPLICATES)) == []
+
+
+def test_a_start_that_may_have_seen_the_tested_people_is_marked(study: Study) -> None:
+    starts = {row[2].text for row in pooled_table(pooled_gains(study)).rows}
+    assert starts == {"scratch", "synthetic-mri †"}
 
 
 def test_the_page_has_the_table_and_floors(study: Study) -> None:

@@ -82,7 +82,7 @@ def test_all_files_that_are_no_label_maps_are_named_before_anybody_is_simulated(
     (maps / "torn.nii.gz").write_bytes(scans[1].read_bytes()[:5000])
     with pytest.raises(HeadstartError, match="2 of 3 label maps cannot be used") as refused:
         write_store(tmp_path / "store", n=4, generator="labelmaps", labelmaps=maps, volume="4mm", progress=False)
-    assert "scan.nii.gz" in str(refused.value) and "torn.nii.gz" in str(refused.value)
+    assert all(name in str(refused.value) for name in ("scan.nii.gz", "torn.nii.gz"))
     assert not (tmp_path / "store").exists()
     (maps / "torn.nii.gz").unlink()
     with pytest.raises(HeadstartError, match=r"scan\.nii\.gz.*no FreeSurfer cortex and white matter"):
@@ -100,6 +100,7 @@ def test_an_anatomy_near_to_what_is_wanted_is_likelier_and_none_is_out_of_reach(
     rng = np.random.default_rng(0)
     drawn = [several._likely(rng, rest.response.rest_ml, SPEC) for _ in range(300)]
     near, mid, far = (sum(one is anatomy for one in drawn) for anatomy in bigger.values())
-    assert near > mid > far and near + mid + far == 300
+    assert near > mid > far
+    assert near + mid + far == 300
     wanted = 10 * rest.response.rest_ml
     assert sum(several._likely(rng, wanted, SPEC) is bigger[several.paths[2]] for _ in range(100)) > 95

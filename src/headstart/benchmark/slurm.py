@@ -30,7 +30,7 @@ LOGS, JOBS = "slurm", "jobs.json"
 POLL_SECONDS = 5.0
 # A warning may come while Python starts, which would die of it: it is ignored until there is someone to answer.
 UNTIL_READY = """bash -c 'trap "" USR2; exec "$@"' headstart"""
-ENDS_WITHIN_SECONDS = 60.0
+ENDS_WITHIN_SECONDS = 600.0  # longer than the time of grace that any cluster gives
 CUT_SHORT = {"NODE_FAIL", "PREEMPTED", "TIMEOUT"}  # the work is not to blame: it goes on, as often as after a warning
 ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
          "TIMEOUT", "GONE"}  # GONE: so long ended that the scheduler has forgotten it

@@ -129,7 +129,7 @@ class Study:
 
     def overlaps(self, key: Key) -> tuple[str, ...]:
         """Words on tested scans that the start may have seen."""
-        return tuple(dict.fromkeys(word for result in self.cells[key] for word in result.record.overlaps))
+        return tuple(dict.fromkeys(word for result in self.cells.get(key, ()) for word in result.record.overlaps))
 
 
 def by_partition(table: Predictions) -> dict[str, Predictions]:

@@ -46,6 +46,7 @@ class PooledGain:
     Attributes:
         other: ``scratch``, or the floor's title.
         by_site: the gain at each site by itself, where it is defined there.
+        overlaps: words on tested scans that the start may have seen.
         p_holm: adjusted over all pooled comparisons with scratch, or over all with floors.
     """
 
@@ -58,6 +59,7 @@ class PooledGain:
     other_score: Estimate
     gain: Gain
     by_site: dict[str, Estimate]
+    overlaps: tuple[str, ...]
     p_holm: float | None = None
 
     @property
@@ -123,9 +125,11 @@ def _pooled(parts: Sequence[dict[str, Predictions]]) -> Predictions | None:
 
 def _compare(study: Study, pool: Pool, backbone: str, upstream: str, other: str, metric: Metric,
              pair: Pair) -> PooledGain:
+    keys = [Key(task.name, backbone, upstream, pool.size) for task in pool.tasks]
     score, other_score = (study.score(table, PART, metric) for table in (pair.start, pair.other))
     return PooledGain(pool, backbone, upstream, other, metric, score, other_score,
-                      gain(study.bootstraps[PART], pair, metric), _by_site(study, pair, metric))
+                      gain(study.bootstraps[PART], pair, metric), _by_site(study, pair, metric),
+                      tuple(dict.fromkeys(word for key in keys for word in study.overlaps(key))))
 
 
 def _by_site(study: Study, pair: Pair, metric: Metric) -> dict[str, Estimate]:

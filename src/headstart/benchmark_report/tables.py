@@ -103,9 +103,9 @@ def cohort(simulated: bool) -> str:
     return "simulated" if simulated else "real"
 
 
-def start_cell(key: Key, overlaps: Sequence[str] = ()) -> Cell:
+def start_cell(upstream: str, overlaps: Sequence[str]) -> Cell:
     """The start; a dagger where it may have seen the people that it is tested on."""
-    return text(key.upstream + (" †" if overlaps else ""))
+    return text(upstream + (" †" if overlaps else ""))
 
 
 def size_cell(study: Study, key: Key) -> Cell:
@@ -149,7 +149,7 @@ def _judged(one: Finding) -> Cell:
 
 def gains_table(study: Study, comparisons: Sequence[Comparison]) -> Table:
     """Every comparison with scratch."""
-    rows = tuple((text(one.key.task), text(one.key.backbone), start_cell(one.key, one.overlaps),
+    rows = tuple((text(one.key.task), text(one.key.backbone), start_cell(one.key.upstream, one.overlaps),
                   size_cell(study, one.key), text(one.partition), score_cell(one.scratch, one.metric),
                   score_cell(one.start, one.metric), gain_cell(one.gain.absolute, gain_unit(one.metric, one.unit)),
                   gain_cell(one.gain.relative, "%"), p_cell(one.p_holm, _unadjusted(one.gain)),
@@ -169,7 +169,7 @@ def _unadjusted(gain: Gain) -> str:
 
 def scores_table(study: Study) -> Table:
     """Every row's primary score, inside and outside, with the floors."""
-    rows = [(text(key.task), text(key.backbone), start_cell(key, study.overlaps(key)), size_cell(study, key),
+    rows = [(text(key.task), text(key.backbone), start_cell(key.upstream, study.overlaps(key)), size_cell(study, key),
              text(study.metric(key.task).label), *_by_partition(study, study.tables[key], study.metric(key.task)))
             for key in study.keys]
     return Table("scores", "All scores", "mean over seeds, 95 % intervals over people and seeds; floors are simple "
@@ -202,7 +202,7 @@ def _by_partition(study: Study, tables: dict, metric: Metric) -> Iterator[Cell]:
 
 def saved_table(saved: Sequence[Saved], study: Study) -> Table:
     """What the smallest training size with a start is worth in scans of scratch."""
-    rows = tuple((text(one.key.task), text(one.key.backbone), start_cell(one.key, study.overlaps(one.key)),
+    rows = tuple((text(one.key.task), text(one.key.backbone), start_cell(one.key.upstream, study.overlaps(one.key)),
                   text(one.partition), Cell(f"{one.worth.scans:.0f}", value=one.worth.scans),
                   Cell(_bounded(one.worth, 0), f"{_bounded(one.worth, 1)} to {_bounded(one.worth, 2)}",
                        one.worth.value),
@@ -224,7 +224,7 @@ def gaps_table(study: Study, gaps: Sequence[Gap]) -> Table:
     def unit(key: Key) -> str:
         return gain_unit(study.metric(key.task), study.task(key).unit)
 
-    rows = tuple((text(one.key.task), text(one.key.backbone), start_cell(one.key, study.overlaps(one.key)),
+    rows = tuple((text(one.key.task), text(one.key.backbone), start_cell(one.key.upstream, study.overlaps(one.key)),
                   gain_cell(one.loss, unit(one.key)),
                   gain_cell(one.narrowed, unit(one.key)) if one.narrowed else Cell(DASH, value=""), p_cell(one.p))
                  for one in gaps)
@@ -235,9 +235,10 @@ def gaps_table(study: Study, gaps: Sequence[Gap]) -> Table:
 
 def pooled_table(pooled: Sequence[PooledGain]) -> Table:
     """Everyone tested outside, over the tasks that leave out different sites."""
-    rows = tuple((text(one.pool.name), text(one.backbone), text(one.upstream), text(one.metric.label),
-                  score_cell(one.score, one.metric), text(one.other), score_cell(one.other_score, one.metric),
-                  gain_cell(one.gain.absolute, one.unit), p_cell(one.p_holm, p_text(one.gain.p)),
+    rows = tuple((text(one.pool.name), text(one.backbone), start_cell(one.upstream, one.overlaps),
+                  text(one.metric.label), score_cell(one.score, one.metric), text(one.other),
+                  score_cell(one.other_score, one.metric), gain_cell(one.gain.absolute, one.unit),
+                  p_cell(one.p_holm, p_text(one.gain.p)),
                   Cell(str(one.gain.absolute.n), f"{one.gain.seeds} seeds", one.gain.absolute.n), _sites(one),
                   verdict_cell(one.verdict)) for one in pooled)
     return Table("pooled", "Everyone tested outside", "tasks that leave out different sites of one cohort, pooled: "
@@ -257,7 +258,7 @@ def _sites(one: PooledGain) -> Cell:
 
 def groups_table(groups: Sequence[GroupGain], study: Study) -> Table:
     """Gains by site, sex and age band."""
-    rows = tuple((text(one.key.task), text(one.key.backbone), start_cell(one.key, study.overlaps(one.key)),
+    rows = tuple((text(one.key.task), text(one.key.backbone), start_cell(one.key.upstream, study.overlaps(one.key)),
                   text(one.partition), text(one.grouping), text(one.group),
                   score_cell(one.score, study.metric(one.key.task)),
                   gain_cell(one.gain.absolute, gain_unit(study.metric(one.key.task), study.task(one.key).unit)),
@@ -285,7 +286,7 @@ def trust_table(study: Study, found: Sequence[Trust], kind: str) -> Table | None
 
 
 def _trust_row(study: Study, one: Trust, names: Sequence[str]) -> tuple[Cell, ...]:
-    cells = [text(one.key.task), text(one.key.backbone), start_cell(one.key, study.overlaps(one.key))]
+    cells = [text(one.key.task), text(one.key.backbone), start_cell(one.key.upstream, study.overlaps(one.key))]
     pairs = [(name, partition) for name in names for partition in PARTITIONS]
     cells += [_or_dash(one.scores.get((partition, name)), name) for name, partition in pairs]
     if names[0] == "mae":
