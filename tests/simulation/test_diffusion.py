@@ -85,13 +85,21 @@ def test_it_writes_bids_as_well(model: Path, tmp_path: Path):
     assert all(scan.simulated and scan.sex and scan.age_years for scan in cohort)
 
 
-def test_conditions_are_told_alike_in_training_and_in_drawing(toy_store: Path):
+def test_what_conditions_say_of_a_latent_is_taken_out_and_put_back(toy_store: Path):
     store = Store.open(toy_store)
     indices, conditions = measured_conditions(store)
-    fitted = _describe(store, indices, conditions, TINY)
-    trained = _Training(store, indices, fitted, conditions, 0)._scaled(np.arange(3))
-    drawn = torch.stack([fitted.scaled(dict(zip(CONDITIONS, row.tolist()))) for row in conditions[:3]])
-    torch.testing.assert_close(trained, drawn, atol=1e-5, rtol=0)
+    training = _Training(store, indices, _describe(store, indices, conditions, TINY), conditions, 0)
+    training._encode()
+    told = training.fitted.scaled(conditions)
+    torch.testing.assert_close(told.mean(0), torch.zeros(4), atol=1e-5, rtol=0)
+    whole = (training.latents * training.latent_sd + training.latent_mean
+             + torch.tensordot(told, training.latent_slope, 1))
+    with torch.no_grad():
+        expected = training.networks["autoencoder"].encode(training._patches(np.arange(len(indices))))[0]
+    torch.testing.assert_close(whole, expected, atol=1e-4, rtol=1e-3)
+    left = (told.T @ training.latents.flatten(1)) / len(told)
+    before = (told.T @ ((expected - training.latent_mean) / training.latent_sd).flatten(1)) / len(told)
+    assert left.abs().mean() < 0.2 * before.abs().mean()
 
 
 def test_people_have_volumes_that_go_together_as_in_the_training_set(model: Path):
@@ -150,7 +158,7 @@ class _Ball(torch.nn.Module):
 
 def test_a_dark_ventricle_is_no_hole(model: Path):
     whole = diffusion._model(model)
-    image = replace(whole, autoencoder=_Ball()).decode(torch.zeros(whole.latent_shape)[None])
+    image = replace(whole, autoencoder=_Ball()).decode(torch.zeros(whole.latent_shape)[None], torch.zeros(4))
     assert image[20, 24, 20] == -0.5
     assert image[0, 0, 0] == 0
 
@@ -238,8 +246,9 @@ def test_the_published_bundle_loads_by_its_own_configuration(bundle: Path, tmp_p
     subject = draw_subject(0, 0, ages=diffusion.trained_ages(bundle))
     conditions = model.fitted.conditions(subject)
     assert 44 <= conditions["age"] <= 82
-    assert bool(((model.fitted.scaled(conditions) >= 0) & (model.fitted.scaled(conditions) <= 1)).all())
-    assert np.isfinite(model.decode(torch.randn(1, 3, 4, 4, 4)).numpy()).all()
+    told = model.fitted.scaled(np.array([conditions[name] for name in CONDITIONS]))
+    assert bool(((told >= 0) & (told <= 1)).all())
+    assert np.isfinite(model.decode(torch.randn(1, 3, 4, 4, 4), told).numpy()).all()
     assert DiffusionGenerator(bundle).affine()[0, 0] == -1
     assert not (tmp_path / "ran").exists()
     with pytest.raises(HeadstartError, match="headstart prepare"):

@@ -7,7 +7,6 @@ Networks and schedule are MONAI's. ``diffusion_fit`` trains one on a store; the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -119,6 +118,8 @@ class Fitted(BaseModel):
 
     Attributes:
         volume: its grid. low, high: of the conditions, in ``CONDITIONS``' order and its own units (years, mL).
+        centre, spread: the network is told a condition less the one, over the other: mean and standard deviation. Told
+            as shares of the whole range, as the published model is, ventricles hardly differ, and are not learnt.
         expected: (2, 3) ventricular and brain volume as a linear function of (1, age, sex). residual_sd: (2,) about it.
         residual_r: correlation of the two residuals. Drawn apart, they ask for people whom the training set has not.
         trained_on: data sets. weights: SHA-256 of the file of weights.
@@ -130,6 +131,8 @@ class Fitted(BaseModel):
     volume: str
     low: tuple[float, ...]
     high: tuple[float, ...]
+    centre: tuple[float, ...]
+    spread: tuple[float, ...]
     expected: tuple[tuple[float, ...], ...]
     residual_sd: tuple[float, ...]
     residual_r: float = 0.0
@@ -144,10 +147,9 @@ class Fitted(BaseModel):
         volumes = np.clip(volumes, self.low[2:], self.high[2:])
         return dict(zip(CONDITIONS, (sex, subject.age, *volumes.tolist())))
 
-    def scaled(self, conditions: Mapping[str, float]) -> torch.Tensor:
-        """(4,) in about [0, 1]."""
-        low, high = torch.tensor(self.low), torch.tensor(self.high)
-        return (torch.tensor([conditions[name] for name in CONDITIONS]) - low) / (high - low).clamp_min(1e-6)
+    def scaled(self, values: np.ndarray) -> torch.Tensor:
+        """(..., 4) float32 what the network is told, from (..., 4) ``CONDITIONS`` in their own units."""
+        return torch.from_numpy((values - np.array(self.centre)) / np.maximum(self.spread, 1e-6)).float()
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,8 @@ class DiffusionGenerator:
         model = _model(self.folder)
         conditions = model.fitted.conditions(subject)
         noise = torch.from_numpy(subject.rng("latent").standard_normal(model.latent_shape).astype(np.float32))
-        image = model.decode(model.draw(noise, model.fitted.scaled(conditions)))
+        told = model.fitted.scaled(np.array([conditions[name] for name in CONDITIONS]))
+        image = model.decode(model.draw(noise, told), told)
         row = {name: conditions[name] for name in ("ventricular_volume", "brain_volume")}
         return image, {"age": subject.age, "sex": subject.sex, "site": subject.site, **row}
 
@@ -183,7 +186,9 @@ class Model:
     """A trained model.
 
     Attributes:
-        latent_mean, latent_sd: of every element of the latents; the diffusion model works on standardised ones.
+        latent_mean, latent_sd, latent_slope: of every element of the latents: its mean in the training set, what it
+            gains with one of each condition (4, C, x, y, z), and the standard deviation of what these leave, which is
+            what the diffusion model draws. So people are as asked for on average, however little it has learnt.
         masked: its background is ``OUTSIDE`` (the published one's is 0).
     """
 
@@ -193,6 +198,7 @@ class Model:
     latent_shape: tuple[int, int, int, int]
     latent_mean: torch.Tensor
     latent_sd: torch.Tensor
+    latent_slope: torch.Tensor
     masked: bool = True
 
     @torch.no_grad()
@@ -209,11 +215,12 @@ class Model:
         return latent
 
     @torch.no_grad()
-    def decode(self, latent: torch.Tensor) -> torch.Tensor:
-        """(X, Y, Z) image of a latent, background exactly 0."""
+    def decode(self, latent: torch.Tensor, conditions: torch.Tensor) -> torch.Tensor:
+        """(X, Y, Z) image of a latent (1, C, x, y, z) that was drawn for ``conditions`` (4,), background exactly 0."""
         from monai.networks.utils import pixelshuffle
 
-        patches = self.autoencoder.decode_stage_2_outputs(latent * self.latent_sd + self.latent_mean)
+        expected = self.latent_mean + torch.tensordot(conditions, self.latent_slope, 1)
+        patches = self.autoencoder.decode_stage_2_outputs(latent * self.latent_sd + expected)
         image = pixelshuffle(patches, 3, self.fitted.recipe.patch)[0, 0]
         if not self.masked:
             return image.clamp_min(0)
@@ -234,7 +241,8 @@ def _model(folder: Path) -> Model:
     if is_bundle(folder):
         recipe, autoencoder, unet, latent_shape = load_bundle(folder)
         fitted = Fitted(recipe=Recipe(**recipe), volume="1mm", trained_on=("UK Biobank",), **UK_BIOBANK)
-        return Model(fitted, autoencoder.eval(), unet.eval(), latent_shape, torch.zeros(1), torch.ones(1), masked=False)
+        return Model(fitted, autoencoder.eval(), unet.eval(), latent_shape, torch.zeros(1), torch.ones(1),
+                     torch.zeros(len(CONDITIONS), 1), masked=False)
     from safetensors.torch import load_file
 
     fitted = read_fitted(folder)
@@ -243,7 +251,7 @@ def _model(folder: Path) -> Model:
     for prefix, network in (("autoencoder.", autoencoder), ("unet.", unet)):
         network.load_state_dict({key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)})
     return Model(fitted, autoencoder.eval(), unet.eval(), latent_shape_of(fitted.recipe, fitted.volume),
-                 state["latent.mean"], state["latent.sd"])
+                 state["latent.mean"], state["latent.sd"], state["latent.slope"])
 
 
 def latent_shape_of(recipe: Recipe, volume: str) -> tuple[int, int, int, int]:

@@ -29,6 +29,7 @@ BUNDLE_AFFINE = np.array([[-1.0, 0, 0, 101.5], [0, 1, 0, -146.5], [0, 0, 1, -156
 # "expected" and "residual_sd" were chosen here, after the trajectories in ageing.py.
 UK_BIOBANK: dict[str, Any] = {
     "low": (0.0, 44.0, 6.99568, 1144.24), "high": (1.0, 82.0, 171.375, 1793.91),
+    "centre": (0.0, 44.0, 6.99568, 1144.24), "spread": (1.0, 38.0, 164.37932, 649.67),  # shares of its ranges
     "expected": ((-18.0, 0.85, 4.0), (1740.0, -3.8, -10.0)), "residual_sd": (14.0, 70.0)}
 
 

@@ -90,6 +90,7 @@ def _describe(store: Store, indices: np.ndarray, conditions: np.ndarray, recipe:
     low, high = conditions.min(0), conditions.max(0)
     low[0], high[0] = 0.0, 1.0
     return Fitted(recipe=recipe, volume=store.contract.volume, low=tuple(low.tolist()), high=tuple(high.tolist()),
+                  centre=tuple(conditions.mean(0).tolist()), spread=tuple(conditions.std(0).tolist()),
                   expected=tuple(map(tuple, weights.T.tolist())), residual_sd=tuple(residuals.std(0).tolist()),
                   residual_r=float(np.corrcoef(residuals.T)[0, 1]),
                   trained_on=tuple(sorted({store.scans[i].scan.dataset for i in indices})))
@@ -173,17 +174,13 @@ class _Training:
         steps = torch.randint(recipe.timesteps, (len(latent),), generator=generator)
         wanted = noise if recipe.prediction == "epsilon" else scheduler.get_velocity(latent, noise, steps)
         given = scheduler.add_noise(latent, noise, steps)
-        return functional.mse_loss(predicted(self.networks["diffusion"], given, steps, self._scaled(rows)), wanted)
+        told = self.fitted.scaled(self.conditions[rows])
+        return functional.mse_loss(predicted(self.networks["diffusion"], given, steps, told), wanted)
 
     def _draw(self, phase: str, size: int) -> tuple[np.ndarray, torch.Generator]:
         """Which scans (n,), and the step's own randomness."""
         rng = np.random.default_rng((self.seed, PHASES.index(phase), self.step))
         return rng.integers(len(self.indices), size=size), torch.Generator().manual_seed(int(rng.integers(2**62)))
-
-    def _scaled(self, rows: np.ndarray) -> torch.Tensor:
-        """(n, 4) conditions as the network is told them."""
-        low, high = np.array(self.fitted.low), np.array(self.fitted.high)
-        return torch.from_numpy((self.conditions[rows] - low) / np.maximum(high - low, 1e-6)).float()
 
     def _patches(self, rows: np.ndarray) -> torch.Tensor:
         """(n, channels, x, y, z) scans as the autoencoder sees them."""
@@ -194,12 +191,19 @@ class _Training:
 
     @torch.no_grad()
     def _encode(self) -> None:
-        """The latents of all scans, standardised element by element; made anew when training goes on."""
+        """The latents of all scans; made anew when training goes on.
+
+        Element by element what the conditions say of it (a ridge that counts as one more person) is taken out, and the
+        rest is standardised.
+        """
         encode, every = self.networks["autoencoder"].encode, np.arange(len(self.indices))
         latents = torch.cat([encode(self._patches(every[i:i + ENCODED]))[0] for i in every[::ENCODED]])
-        sd = latents.std(0)
-        self.latent_mean, self.latent_sd = latents.mean(0), sd.clamp_min(LEAST_SD * float(sd.mean()))
-        self.latents = latents.sub_(self.latent_mean).div_(self.latent_sd)
+        told, self.latent_mean = self.fitted.scaled(self.conditions), latents.mean(0)
+        latents -= self.latent_mean
+        slope = torch.linalg.solve(told.T @ told + torch.eye(told.shape[1]), told.T @ latents.flatten(1))
+        sd = latents.flatten(1).sub_(told @ slope).view_as(latents).std(0)
+        self.latent_slope, self.latent_sd = slope.view(-1, *sd.shape), sd.clamp_min(LEAST_SD * float(sd.mean()))
+        self.latents = latents.div_(self.latent_sd)
 
     def _new_optimiser(self, phase: str) -> torch.optim.Optimizer:
         return torch.optim.AdamW(self.networks[phase].parameters(), lr=self.fitted.recipe.learning_rate)
@@ -234,7 +238,7 @@ class _Training:
         from safetensors.torch import save
 
         parts = {"autoencoder.": self.networks["autoencoder"].state_dict(), "unet.": self.averaged,
-                 "latent.": {"mean": self.latent_mean, "sd": self.latent_sd}}
+                 "latent.": {"mean": self.latent_mean, "sd": self.latent_sd, "slope": self.latent_slope}}
         weights = save({prefix + name: value.contiguous() for prefix, state in parts.items()
                         for name, value in state.items()})
         with atomic_write(out / WEIGHTS, "wb") as file:
