@@ -34,6 +34,9 @@ from headstart.training.optimisation import build_optimizer, rate_factor, set_ra
 from headstart.training.plan import Epoch, History, TrainingPlan
 from headstart.training.signals import Preempted, StopRequest, stop_requests
 
+# Scans asked at once: on a processor so few that their activations stay below the 32 MB from which the C library gives
+# memory back and fetches it anew every time.
+AT_ONCE = {"cpu": 8, "cuda": 64}
 Watch = Callable[[int, float], None]  # how many steps are done, and the loss of the last
 
 
@@ -282,16 +285,16 @@ def _fit_head(model: BrainModel, objective: Objective, examples: Examples, train
     return fit_head(model, objective, [(part, targets[indices]) for part, indices in zip(features, used)], plan)
 
 
-def predict(model: nn.Module, examples: Examples, indices: np.ndarray, batch_size: int = 64) -> np.ndarray:
+def predict(model: nn.Module, examples: Examples, indices: np.ndarray) -> np.ndarray:
     """What ``model`` says of the scans ``indices`` (n,): float32 (n, outputs), in the target's units or as logits."""
-    return _apply(model, model, examples, indices, batch_size)
+    return _apply(model, model, examples, indices)
 
 
-def _apply(module: nn.Module, function: Callable[[Tensor], Tensor], examples: Examples, indices: np.ndarray,
-           batch_size: int) -> np.ndarray:
+def _apply(module: nn.Module, function: Callable[[Tensor], Tensor], examples: Examples,
+           indices: np.ndarray) -> np.ndarray:
     device = next(module.parameters()).device
-    indices = np.asarray(indices, np.int64)
-    batches = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
+    indices, at_once = np.asarray(indices, np.int64), AT_ONCE.get(device.type, 64)
+    batches = [indices[start : start + at_once] for start in range(0, len(indices), at_once)]
     was_training = module.training
     module.eval()
     with torch.no_grad():
@@ -301,9 +304,9 @@ def _apply(module: nn.Module, function: Callable[[Tensor], Tensor], examples: Ex
     return np.concatenate(outputs)
 
 
-def encode(model: BrainModel, examples: Examples, indices: np.ndarray, batch_size: int = 64) -> np.ndarray:
+def encode(model: BrainModel, examples: Examples, indices: np.ndarray) -> np.ndarray:
     """The features that the head of a ``BrainModel`` reads: float32 (n, num_features)."""
-    return _apply(model, model.normed_features, examples, indices, batch_size)
+    return _apply(model, model.normed_features, examples, indices)
 
 
 def _augmented(batch: Batch, limits: Augmentation | None) -> Batch:
