@@ -13,10 +13,12 @@ from tiny_benchmark import TINY, write_config
 
 from headstart.benchmark.config import load_config, narrowed, presets
 from headstart.benchmark.estimate import estimate, forward
+from headstart.benchmark.plan import read_plan
 from headstart.benchmark.resolve import make_plan
 from headstart.benchmark_commands import Preset
 from headstart.cli import app
 from headstart.errors import HeadstartError
+from headstart.simulation.cohort import write_cohort
 from headstart.upstreams import find
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,6 +111,28 @@ def test_each_site_is_left_out_in_turn(tmp_path: Path) -> None:
     assert all(task.people_inside + task.people_outside == 32 for task in plan.tasks)
 
 
+def test_a_size_said_twice_is_done_once(tmp_path: Path) -> None:
+    assert load_config(write_config(tmp_path / "twice.yaml", train_sizes=[5, 5, "full"])).train_sizes == (5, "full")
+
+
+def test_licences_may_be_accepted_later(tmp_path: Path) -> None:
+    plan = make_plan(load_config(write_config(tmp_path / "tiny.yaml")))
+    plan.claim(tmp_path)
+    later = plan.model_copy(update={"accept_licence": True})
+    later.claim(tmp_path)
+    assert later.cells == plan.cells
+    assert read_plan(tmp_path).accept_licence
+
+
+def test_two_studies_with_one_name_for_their_sites_are_not_mixed(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        write_cohort(tmp_path / name, n=8, cohort="ageing", sites=2, seed=len(name), volume="4mm", progress=False)
+    config = load_config(write_config(tmp_path / "two.yaml", tasks=[
+        {"task": "brain-age", "bids": [str(tmp_path / "first")], "outside_bids": [str(tmp_path / "second")]}]))
+    with pytest.raises(HeadstartError, match="site 'sim-a' is in `bids` and in `outside_bids`"):
+        make_plan(config)
+
+
 def test_upstreams_and_tasks_are_narrowed_but_scratch_stays() -> None:
     config = narrowed(load_config("quick"), upstreams=["synthetic-mri"], tasks=["pd"])
     assert [entry.task for entry in config.tasks] == ["pd"]
@@ -121,7 +145,14 @@ def test_upstreams_and_tasks_are_narrowed_but_scratch_stays() -> None:
 @pytest.mark.parametrize(("change", "problem"), [
     ({"rows": []}, "rows"), ({"seeds": 0}, "seeds"), ({"colour": "blue"}, "colour"),
     ({"tasks": [{"task": "brain-age", "simulate": {"cohort": "ageing"}}]}, "simulate.n"),
-    ({"slurm": {"minutes": 0}}, "slurm.minutes"), ({"train_sizes": ["most"]}, "train_sizes")])
+    ({"slurm": {"minutes": 0}}, "slurm.minutes"), ({"train_sizes": ["most"]}, "train_sizes"),
+    ({"train_sizes": []}, "train_sizes"), ({"train_sizes": [0, "full"]}, "train_sizes"),
+    ({"name": "../elsewhere"}, "name"), ({"name": "a[/b]"}, "name"), ({"name": ""}, "name"),
+    ({"tasks": [TINY["tasks"][0] | {"name": "/tmp/elsewhere"}]}, "tasks.0.name"),
+    ({"training": {"epochs": 0}}, "training.epochs"), ({"training": {"batch_size": 0}}, "training.batch_size"),
+    ({"training": {"patience": -3}}, "training.patience"), ({"training": {"layer_decay": -1}}, "training.layer_decay"),
+    ({"training": {"learning_rates": []}}, "training.learning_rates"),
+    ({"training": {"learning_rates": [0]}}, "training.learning_rates.0")])
 def test_a_wrong_field_is_named(tmp_path: Path, change: dict, problem: str) -> None:
     with pytest.raises(HeadstartError, match=problem):
         load_config(write_config(tmp_path / "wrong.yaml", **change))
@@ -132,7 +163,12 @@ def test_a_wrong_field_is_named(tmp_path: Path, change: dict, problem: str) -> N
     ({"tasks": [TINY["tasks"][0] | {"outside_sites": ["z"]}]}, "no usable scan of site 'z'"),
     ({"tasks": [TINY["tasks"][0] | {"outside_sites": ["a", "b", "c"]}]}, "holds out every site"),
     ({"volume": "7mm"}, "7mm"),
-    ({"rows": [{"backbone": "vit-mini", "upstream": "magic"}]}, "none of the starts is here")])
+    ({"rows": [{"backbone": "vit-mini", "upstream": "magic"}]}, "none of the starts is here"),
+    ({"rows": [{"backbone": "nobackbone", "upstream": "scratch"}]}, "unknown backbone 'nobackbone'"),
+    ({"rows": [TINY["rows"][0], TINY["rows"][0] | {"mode": "knn"}]}, "the start 'scratch in cnn-small' 2 times"),
+    ({"tasks": [TINY["tasks"][0], TINY["tasks"][0] | {"outside_sites": ["a"]}]}, "the task 'brain-age' 2 times"),
+    ({"train_sizes": [1000]}, "fewer than any of train_sizes"),
+    ({"tasks": [{"task": "brain-age", "simulate": {"cohort": "ageing", "n": 18}, "leave_out": True}]}, "leave_out")])
 def test_what_cannot_be_planned_is_refused(tmp_path: Path, change: dict, problem: str) -> None:
     with pytest.raises(HeadstartError, match=problem):
         make_plan(load_config(write_config(tmp_path / "wrong.yaml", **change)))

@@ -14,6 +14,7 @@ from tiny_benchmark import write_config
 from headstart.benchmark.config import load_config
 from headstart.benchmark.resolve import make_plan
 from headstart.benchmark.shared import TaskData, ensure_store, evenly_spread, features_once, open_task, store_ready
+from headstart.errors import HeadstartError
 from headstart.simulation.base import DRAWN_VERSION
 
 AD = {"task": "ad", "store": "$TINY_STORE", "outside_sites": ["c"]}
@@ -72,10 +73,15 @@ def test_a_simulator_that_draws_otherwise_makes_brains_anew(tmp_path: Path, monk
     config = load_config(write_config(tmp_path / "tiny.yaml", tasks=[
         {"task": "brain-age", "simulate": {"cohort": "ageing", "n": 8, "sites": 2}, "outside_sites": ["sim-b"]}]))
     plan = make_plan(config)
+    plan.claim(tmp_path)
     ensure_store(tmp_path, plan, plan.tasks[0], jobs=1)
     assert store_ready(tmp_path, plan, plan.tasks[0])
-    monkeypatch.setattr("headstart.benchmark.shared.DRAWN_VERSION", DRAWN_VERSION + 1)
-    assert not store_ready(tmp_path, plan, plan.tasks[0])
+    monkeypatch.setattr("headstart.benchmark.resolve.DRAWN_VERSION", DRAWN_VERSION + 1)
+    now = make_plan(config)
+    assert not store_ready(tmp_path, now, now.tasks[0])
+    assert not {cell.digest for cell in now.cells} & {cell.digest for cell in plan.cells}
+    with pytest.raises(HeadstartError, match="holds another benchmark"):  # or cells on two cohorts would be compared
+        now.claim(tmp_path)
 
 
 def test_features_are_made_once(tmp_path: Path) -> None:

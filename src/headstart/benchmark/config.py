@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from headstart.benchmark.plan import CellMode, Training, TrainSize, Value
 from headstart.errors import HeadstartError
 
 PRESETS = Path(__file__).parent / "presets"
+FILE_NAME = r"^([\w@+-][\w .@+-]{0,79})?$"  # names become folders, and are printed where brackets mean colours
 Text = str  # of a path, in which $VARIABLES and ~ are expanded
 
 
@@ -42,7 +43,7 @@ class TaskEntry(Value):
     """
 
     task: str
-    name: str = ""
+    name: str = Field("", pattern=FILE_NAME)
     simulate: Simulated | None = None
     store: Text | None = None
     bids: tuple[Text, ...] = ()
@@ -104,18 +105,24 @@ class Hardware(Value):
 class Config(Value):
     """A benchmark as it is asked for."""
 
-    name: str
+    name: str = Field(pattern=FILE_NAME, min_length=1)
     about: str = ""
     volume: str = "4mm"
     tasks: tuple[TaskEntry, ...] = Field(min_length=1)
     rows: tuple[RowEntry, ...] = Field(min_length=1)
-    train_sizes: tuple[TrainSize, ...] = ("full",)
+    train_sizes: tuple[TrainSize, ...] = Field(("full",), min_length=1)
     seeds: int = Field(3, ge=1)
     test_parts: int = Field(4, ge=2)
     training: Training = Training()
     accept_licence: bool = False
     slurm: Slurm = Slurm()
     hardware: Hardware | None = None
+
+    @field_validator("train_sizes")
+    @classmethod
+    def _once(cls, sizes: tuple[TrainSize, ...]) -> tuple[TrainSize, ...]:
+        """A size that is said twice would count twice among the comparisons."""
+        return tuple(dict.fromkeys(sizes))
 
 
 def presets() -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from headstart.errors import HeadstartError
 from headstart.files import digest_json, read_json, write_json
@@ -15,7 +15,7 @@ from headstart.training.plan import Precision
 
 FILE = "plan.json"
 SCRATCH = "scratch"
-TrainSize = int | Literal["full"]
+TrainSize = PositiveInt | Literal["full"]
 CellMode = Literal["full", "frozen", "lora", "probe", "knn"]
 
 
@@ -35,12 +35,12 @@ class Training(Value):
     """
 
     mode: CellMode = "full"
-    epochs: int = 60
-    patience: int = 15
-    batch_size: int = 16
-    layer_decay: float = 1.0
+    epochs: PositiveInt = 60
+    patience: NonNegativeInt = 15
+    batch_size: PositiveInt = 16
+    layer_decay: float = Field(1.0, gt=0, le=1)
     precision: Precision = "float32"
-    learning_rates: tuple[float, ...] = (1e-3, 3e-4)
+    learning_rates: tuple[PositiveFloat, ...] = Field((1e-3, 3e-4), min_length=1)
 
 
 class PlannedTask(Value):
@@ -51,7 +51,7 @@ class PlannedTask(Value):
         kind, column, classes, unit: as in ``Task``; positive: the class that counts as positive, None for a number.
         simulate: the design of a simulated cohort and its size ``n``; None where the scans are real.
         store: a prepared store; bids: folders of the scans otherwise.
-        scans: digest of who and what is in their tables.
+        scans: digest of who and what is in their tables; of simulated people, the version of what draws them.
         inside_sites: trained on, and tested inside; outside_sites: held out whole.
         people_inside, people_outside: with a scan; as the configuration expects where the data are not here.
     """
@@ -213,7 +213,7 @@ class Plan(Value):
         """
         path = folder / FILE
         if path.exists():
-            mine, other = (plan.model_dump(mode="json", exclude={"rows", "notes", "about"})
+            mine, other = (plan.model_dump(mode="json", exclude={"rows", "notes", "about", "accept_licence"})
                            for plan in (self, read_plan(folder)))
             differing = sorted(key for key in mine if mine[key] != other[key])
             if differing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from headstart.brains.store import Store
 from headstart.brains.volumes import volume_spec
 from headstart.errors import HeadstartError
 from headstart.files import digest_json
+from headstart.names import BACKBONES
+from headstart.simulation.base import DRAWN_VERSION
 from headstart.simulation.cohort import Design
 from headstart.tasks import DECLARED, Task
 from headstart.upstreams import find, identity, locate
@@ -33,14 +36,31 @@ def make_plan(config: Config, *, dry: bool = False) -> Plan:
     """
     volume_spec(config.volume)
     notes: list[str] = []
+    if unknown := {entry.backbone for entry in config.rows} - set(BACKBONES):
+        raise HeadstartError(f"unknown backbone '{min(unknown)}'", fix=f"Choose one of: {', '.join(BACKBONES)}.")
+    _check_repeated("start", (f"{entry.upstream} in {entry.backbone}" for entry in config.rows), "upstream")
     tasks = [task for entry in config.tasks for task in _tasks(entry, config.volume, notes, dry)]
+    _check_repeated("task", (task.name for task in tasks), "name")
     rows = [row for entry in config.rows if (row := _row(entry, config, notes, dry)) is not None]
     if not rows:
         raise HeadstartError(f"none of the starts is here: {notes[-1]}", fix="See `headstart weights list`.")
-    return Plan(name=config.name, about=config.about, volume=config.volume, tasks=tuple(tasks),
+    plan = Plan(name=config.name, about=config.about, volume=config.volume, tasks=tuple(tasks),
                 rows=tuple(rows), train_sizes=config.train_sizes, seeds=tuple(range(config.seeds)),
                 training=config.training, test_parts=config.test_parts, accept_licence=config.accept_licence,
                 notes=tuple(notes))
+    for task in tasks:
+        if not plan.sizes(task):
+            raise HeadstartError(f"task '{task.name}' has {plan.most_training(task)} people to learn from, fewer than "
+                                 "any of train_sizes", fix="Add a smaller size, or `full`.")
+    return plan
+
+
+def _check_repeated(what: str, names: Iterable[str], field: str) -> None:
+    """Results go by these names: of two that are alike, one would stand in for the other."""
+    name, times = Counter(names).most_common(1)[0]
+    if times > 1:
+        raise HeadstartError(f"the benchmark has the {what} '{name}' {times} times",
+                             fix=f"Give each a `{field}:` of its own.")
 
 
 # --- rows
@@ -111,8 +131,11 @@ def _simulated(entry: TaskEntry) -> PlannedTask:
     sites = [design.person(index).site for index in range(size)]
     outside = set(entry.outside_sites)
     _check_sites(entry, outside, set(sites))
+    if entry.leave_out:
+        raise HeadstartError(f"task '{entry.name or entry.task}': leave_out is for scans that are there",
+                             fix="Name the sites of a simulated cohort in `outside_sites:`, one task for each.")
     held_out = sum(site in outside for site in sites)
-    return _task(entry, entry.name or entry.task, simulated=True,
+    return _task(entry, entry.name or entry.task, simulated=True, scans=f"simulator {DRAWN_VERSION}",
                  simulate={"n": size, **asked, "labelmaps": str(labelmaps) if labelmaps else None},
                  inside_sites=tuple(sorted(set(sites) - outside)), outside_sites=tuple(sorted(outside)),
                  people_inside=size - held_out, people_outside=held_out)
@@ -152,8 +175,18 @@ def _usable(entry: TaskEntry, task: Task, scans: Sequence[Scan]) -> _People:
                              fix=f"Fill column '{task.column}' of participants.tsv.")
     folders = {expanded(text).resolve() for text in entry.outside_bids}
     outside = {scan.site for scan in usable if _within(scan.path, folders)} | set(entry.outside_sites)
+    _check_shared(entry, usable, outside - set(entry.outside_sites), folders)
     _check_sites(entry, outside, {scan.site for scan in usable})
     return _People(usable, frozenset(outside))
+
+
+def _check_shared(entry: TaskEntry, scans: Sequence[Scan], outside: set[str], folders: set[Path]) -> None:
+    """Two studies that number their sites from 1 would have people of the first held out with the second."""
+    shared = {scan.site for scan in scans if scan.site in outside and not _within(scan.path, folders)}
+    if shared:
+        raise HeadstartError(f"task '{entry.name or entry.task}': site '{min(shared)}' is in `bids` and in `outside_bids`",
+                             fix="If they are two scanners, rename one in column 'site' of participants.tsv; if they "
+                                 "are one, name it in `outside_sites`.")
 
 
 def _listed(text: str | None) -> tuple[str, ...]:

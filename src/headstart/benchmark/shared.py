@@ -20,7 +20,6 @@ from headstart.errors import BusyError, HeadstartError
 from headstart.experiment.data import Data, select
 from headstart.experiment.value import Request
 from headstart.files import atomic_write, digest_json, one_writer, read_json, write_json
-from headstart.simulation.base import DRAWN_VERSION
 from headstart.simulation.cohort import write_store
 
 STORES, FEATURES = "stores", "features"
@@ -71,8 +70,7 @@ def store_ready(folder: Path, plan: Plan, task: PlannedTask) -> bool:
 
 
 def _place(folder: Path, plan: Plan, task: PlannedTask) -> Path:
-    drawn = DRAWN_VERSION if task.simulate else None
-    return folder / STORES / digest_json([drawn, task.simulate, task.bids, task.scans, plan.volume])
+    return folder / STORES / digest_json([task.simulate, task.bids, task.scans, plan.volume])
 
 
 def _make_store(place: Path, plan: Plan, task: PlannedTask, jobs: int) -> Path:
