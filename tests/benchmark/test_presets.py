@@ -129,7 +129,7 @@ def test_two_studies_with_one_name_for_their_sites_are_not_mixed(tmp_path: Path)
         write_cohort(tmp_path / name, n=8, cohort="ageing", sites=2, seed=len(name), volume="4mm", progress=False)
     config = load_config(write_config(tmp_path / "two.yaml", tasks=[
         {"task": "brain-age", "bids": [str(tmp_path / "first")], "outside_bids": [str(tmp_path / "second")]}]))
-    with pytest.raises(HeadstartError, match="site 'sim-a' is in `bids` and in `outside_bids`"):
+    with pytest.raises(HeadstartError, match="site 'sim-a' is in `bids` and `outside_bids`"):
         make_plan(config)
 
 

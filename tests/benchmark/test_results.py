@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from made_up import AD, made_up_plan, write_made_up
 
 from headstart.benchmark import read, read_plan
-from headstart.benchmark.results import CELL, cell_folder
+from headstart.benchmark.results import CELL, FLOORS, PREDICTIONS, TASKS, cell_folder
 from headstart.errors import HeadstartError
 
 
@@ -35,6 +35,21 @@ def test_predictions_and_floors_are_of_the_same_people(tmp_path: Path) -> None:
         same = floors["voxels", "full"].select(floors["voxels", "full"].seed == table.seed[0])
         assert table.sorted().same_rows(same.sorted())
         np.testing.assert_array_equal(table.sorted().truth, same.sorted().truth)
+
+
+@pytest.mark.parametrize("text", ["", "x\n", "floor\ttrain_size\n"])
+def test_torn_floors_are_named(tmp_path: Path, text: str) -> None:
+    found = read(write_made_up(tmp_path))
+    (tmp_path / TASKS / "ad" / FLOORS).write_text(text)
+    with pytest.raises(HeadstartError, match=r"floors\.tsv: is not a table of floors. Remove it"):
+        found.floors("ad")
+
+
+def test_predictions_that_are_gone_are_named_with_what_to_do(tmp_path: Path) -> None:
+    done = read(write_made_up(tmp_path)).done[0]
+    (done.folder / PREDICTIONS).unlink()
+    with pytest.raises(HeadstartError, match=rf"Remove {done.folder}: the same benchmark does that cell again"):
+        _ = done.predictions
 
 
 def test_cells_that_have_not_ended_are_missing(tmp_path: Path) -> None:

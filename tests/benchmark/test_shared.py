@@ -14,6 +14,7 @@ from tiny_benchmark import write_config
 from headstart.benchmark.config import load_config
 from headstart.benchmark.resolve import make_plan
 from headstart.benchmark.shared import TaskData, ensure_store, evenly_spread, features_once, open_task, store_ready
+from headstart.brains.store import Store
 from headstart.errors import HeadstartError
 from headstart.simulation.base import DRAWN_VERSION
 
@@ -82,6 +83,15 @@ def test_a_simulator_that_draws_otherwise_makes_brains_anew(tmp_path: Path, monk
     assert not {cell.digest for cell in now.cells} & {cell.digest for cell in plan.cells}
     with pytest.raises(HeadstartError, match="holds another benchmark"):  # or cells on two cohorts would be compared
         now.claim(tmp_path)
+
+
+def test_a_moved_benchmark_finds_its_brains(tmp_path: Path) -> None:
+    plan = make_plan(load_config(write_config(tmp_path / "tiny.yaml", tasks=[
+        {"task": "brain-age", "simulate": {"cohort": "ageing", "n": 8, "sites": 2}, "outside_sites": ["sim-b"]}])))
+    ensure_store(tmp_path / "here", plan, plan.tasks[0], jobs=1)
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert store_ready(tmp_path / "there", plan, plan.tasks[0])
+    assert len(Store.open(ensure_store(tmp_path / "there", plan, plan.tasks[0], jobs=1))) == 8
 
 
 def test_features_are_made_once(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from headstart.benchmark.results import FLOORS, TASKS, CellRecord, cell_folder, 
 from headstart.benchmark.shared import ensure_store
 from headstart.benchmark.status import live
 from headstart.brains.workers import WorkerDied, run_each
-from headstart.errors import Stopped
+from headstart.errors import HeadstartError, Stopped
 from headstart.files import one_writer
 from headstart.processes import stop_signals
 
@@ -82,9 +82,19 @@ def do(work: Work) -> None:
     """In a worker: one piece of work, unless it is done."""
     plan = _plan(work.folder)
     if work.kind == "floors":
-        ensure_floors(work.folder, plan, plan.task(work.name))
+        _floors(work, plan)
     else:
         run_cell(work.folder, plan, plan.cell(work.name))
+
+
+def _floors(work: Work, plan: Plan) -> None:
+    """The first to open a task's scans; what is wrong with them is said with its name."""
+    try:
+        ensure_floors(work.folder, plan, plan.task(work.name))
+    except Stopped:
+        raise
+    except HeadstartError as error:
+        raise HeadstartError(f"task '{work.name}': {error.problem}", path=error.path, fix=error.fix) from error
 
 
 @lru_cache(maxsize=1)

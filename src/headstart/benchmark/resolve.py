@@ -184,7 +184,7 @@ def _check_shared(entry: TaskEntry, scans: Sequence[Scan], outside: set[str], fo
     """Two studies that number their sites from 1 would have people of the first held out with the second."""
     shared = {scan.site for scan in scans if scan.site in outside and not _within(scan.path, folders)}
     if shared:
-        raise HeadstartError(f"task '{entry.name or entry.task}': site '{min(shared)}' is in `bids` and in `outside_bids`",
+        raise HeadstartError(f"task '{entry.name or entry.task}': site '{min(shared)}' is in `bids` and `outside_bids`",
                              fix="If they are two scanners, rename one in column 'site' of participants.tsv; if they "
                                  "are one, name it in `outside_sites`.")
 

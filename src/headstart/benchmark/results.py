@@ -65,7 +65,11 @@ class CellResult:
     @cached_property
     def predictions(self) -> Predictions:
         """For the same people in every cell of a task: inside test and outside sites."""
-        return read_tsv(self.folder / PREDICTIONS)
+        try:
+            return read_tsv(self.folder / PREDICTIONS)
+        except HeadstartError as error:
+            raise HeadstartError(error.problem, path=error.path, fix=f"Remove {self.folder}: the same benchmark does "
+                                 "that cell again.") from error
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,10 @@ def read_floors(path: Path) -> dict[tuple[str, TrainSize], Predictions]:
 @lru_cache(maxsize=16)
 def _floors(path: Path, _written: int) -> tuple[tuple[tuple[str, TrainSize], Predictions], ...]:
     with open(path, encoding="utf-8", newline="") as file:
-        header, *rows = csv.reader(file, delimiter="\t")
+        header, *rows = [*csv.reader(file, delimiter="\t")] or [[]]
+    if tuple(header[:2]) != FLOOR_COLUMNS or not rows or any(len(row) != len(header) for row in rows):
+        raise HeadstartError("is not a table of floors", path=path,
+                             fix="Remove it: the same benchmark makes it again.")
     blocks: dict[tuple[str, str], list[list[str]]] = defaultdict(list)
     for row in rows:
         blocks[row[0], row[1]].append(row[2:])

@@ -59,14 +59,28 @@ def ensure_store(folder: Path, plan: Plan, task: PlannedTask, jobs: int) -> Path
     if not store_ready(folder, plan, task):
         with waiting_writer(place.with_suffix(".lock")):
             if not store_ready(folder, plan, task):
-                write_json(place.with_suffix(".json"), {"store": str(_make_store(place, plan, task, jobs))})
-    return Path(read_json(place.with_suffix(".json"))["store"])
+                write_json(_note(place), {"store": str(_made(_make_store(place, plan, task, jobs), place))})
+    return _noted(place)
 
 
 def store_ready(folder: Path, plan: Plan, task: PlannedTask) -> bool:
     """Whether the store of a task's scans is finished."""
-    note = _place(folder, plan, task).with_suffix(".json")
-    return task.store is not None or (note.exists() and Path(read_json(note)["store"]).is_dir())
+    place = _place(folder, plan, task)
+    return task.store is not None or (_note(place).exists() and _noted(place).is_dir())
+
+
+def _note(place: Path) -> Path:
+    """Where it is said which store is meant."""
+    return place.with_suffix(".json")
+
+
+def _noted(place: Path) -> Path:
+    return place.parent / read_json(_note(place))["store"]
+
+
+def _made(store: Path, place: Path) -> Path:
+    """As it is noted: by name alone where it is in the benchmark's own folder, which may be moved."""
+    return Path(store.name) if store.resolve().parent == place.parent.resolve() else store
 
 
 def _place(folder: Path, plan: Plan, task: PlannedTask) -> Path:
