@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from tiny_benchmark import HEADSTART, environment, write_config, write_start
+from tiny_benchmark import HEADSTART, TINY, environment, write_config, write_start
 
 from headstart.benchmark import Benchmark, read
 from headstart.benchmark.cells import run_cell
@@ -30,6 +30,7 @@ from headstart.benchmark.saliency import FILE as SALIENCY
 from headstart.benchmark.saliency import read_saliency
 from headstart.benchmark.shared import open_task, waiting_writer
 from headstart.benchmark.status import look, retry, status_table
+from headstart.benchmark_report import write
 
 
 @pytest.fixture
@@ -97,6 +98,20 @@ def test_a_cell_that_fails_is_recorded_and_the_others_go_on(tmp_path: Path, star
     for work in remaining(plan, out):
         do(work)
     assert len(read(out).done) == 6
+
+
+def test_a_task_whose_scans_cannot_be_used_does_not_stop_the_others(tmp_path: Path, starts: Path) -> None:
+    few = {"task": "ad", "simulate": {"cohort": "ad", "n": 12, "sites": 2}, "outside_sites": ["sim-b"]}
+    plan, out = planned(tmp_path, tasks=[few, TINY["tasks"][0]], test_parts=8), tmp_path / "out"
+    run_here(plan, out, jobs=1)
+    found = read(out)
+    assert {result.cell.task for result in found.failed} == {"ad"}
+    assert all("too few for 8 folds" in str(result.record.error) for result in found.failed)
+    assert {result.cell.task for result in found.done} == {"brain-age"}
+    assert not remaining(plan, out)
+    assert "too few for 8 folds" in write(out).read_text(encoding="utf-8")
+    retry(out)
+    assert remaining(plan, out)[0].name == "ad"
 
 
 def test_starts_that_are_not_here_are_left_out_with_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,9 +73,11 @@ def _work_off(plan: Plan, folder: Path, jobs: int, tell: Callable[[], None]) -> 
 
 def remaining(plan: Plan, folder: Path) -> list[Work]:
     """Floors and cells that are not there, in the order in which they are done."""
+    found = read(folder)
+    hopeful = {cell.task for cell in (*found.missing, *(result.cell for result in found.done))}
     floors = [Work(folder, "floors", task.name) for task in plan.tasks
-              if not (folder / TASKS / task.name / FLOORS).exists()]
-    return floors + [Work(folder, "cell", cell.digest) for cell in read(folder).missing]
+              if task.name in hopeful and not (folder / TASKS / task.name / FLOORS).exists()]
+    return floors + [Work(folder, "cell", cell.digest) for cell in found.missing]
 
 
 def do(work: Work) -> None:
@@ -88,13 +90,17 @@ def do(work: Work) -> None:
 
 
 def _floors(work: Work, plan: Plan) -> None:
-    """The first to open a task's scans; what is wrong with them is said with its name."""
+    """The first to open a task's scans: where they cannot be used, its cells fail of it, and other tasks go on."""
     try:
         ensure_floors(work.folder, plan, plan.task(work.name))
     except Stopped:
         raise
     except HeadstartError as error:
-        raise HeadstartError(f"task '{work.name}': {error.problem}", path=error.path, fix=error.fix) from error
+        cells = [cell for cell in read(work.folder).missing if cell.task == work.name]
+        if not cells:
+            raise HeadstartError(f"task '{work.name}': {error.problem}", path=error.path, fix=error.fix) from error
+        for cell in cells:
+            give_up(work.folder, cell, f"its floors cannot be made: {error}")
 
 
 @lru_cache(maxsize=1)
