@@ -111,6 +111,18 @@ def test_predictions_survive_the_disk(tables: dict[str, Predictions], tmp_path: 
     np.testing.assert_allclose(back.prediction, table.prediction, rtol=1e-6)
 
 
+def test_who_is_in_two_data_sets_is_one_person_on_disk(sex_inputs: FloorInputs, cells: list, tmp_path: Path) -> None:
+    table = all_floors(sex_inputs, cells)["constant"]
+    first, *others = dict.fromkeys(table.subject)
+    merged = replace(table, subject=np.where(table.subject == others[0], first, table.subject).astype(object))
+    merged.write_tsv(tmp_path / "predictions.tsv")
+    back = read_tsv(tmp_path / "predictions.tsv")
+    assert back.num_subjects == merged.num_subjects == table.num_subjects - 1
+    assert list(back.subject) == list(merged.subject)
+    assert back.classes == table.classes
+    np.testing.assert_allclose(back.probabilities, table.probabilities, rtol=1e-5)
+
+
 def test_class_predictions_survive_the_disk(sex_inputs: FloorInputs, cells: list, tmp_path: Path) -> None:
     table = all_floors(replace(sex_inputs, rows=None), cells)["age_sex"]
     table.write_tsv(tmp_path / "predictions.tsv")

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from headstart.benchmark.plan import Cell, Plan, TrainSize, Value, read_plan
 from headstart.errors import HeadstartError
-from headstart.evaluation.predictions import COLUMNS, Predictions, from_cells, read_tsv
+from headstart.evaluation.predictions import Predictions, from_cells, read_tsv
 from headstart.files import atomic_write, read_json, write_json
 
 CELLS, TASKS = "cells", "tasks"
@@ -145,10 +145,9 @@ def write_record(folder: Path, record: CellRecord) -> None:
 
 def write_floors(path: Path, floors: dict[tuple[str, TrainSize], Predictions]) -> None:
     """``floors.tsv``: the columns of ``predictions.tsv`` after the floor's name and the training size."""
-    classes = next(iter(floors.values())).classes
     with atomic_write(path) as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        writer.writerow([*FLOOR_COLUMNS, *COLUMNS, *(f"p_{name}" for name in classes)])
+        writer.writerow([*FLOOR_COLUMNS, *next(iter(floors.values())).header()])
         for (name, size), table in floors.items():
             writer.writerows([name, size, *row] for row in table.cells())
 

@@ -16,6 +16,7 @@ from headstart.evaluation.metrics import Kind, Outcome
 from headstart.files import atomic_write
 
 COLUMNS = ("dataset", "participant_id", "session", "site", "seed", "partition", "truth", "prediction")
+SUBJECT = "subject"  # the last column, where there is one
 PARTITIONS = ("inside", "outside")
 MEND = "Use the file that finetune wrote."
 
@@ -151,8 +152,17 @@ class Predictions:
         """Write ``predictions.tsv``: classes by name, probabilities as columns ``p_<class>``."""
         with atomic_write(path) as file:
             writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-            writer.writerow([*COLUMNS, *(f"p_{name}" for name in self.classes)])
+            writer.writerow(self.header())
             writer.writerows(self.cells())
+
+    def header(self) -> list[str]:
+        """The columns of the file; ``subject`` only where people are not who their data sets say."""
+        return [*COLUMNS, *(f"p_{name}" for name in self.classes), *([SUBJECT] if self._merged else [])]
+
+    @property
+    def _merged(self) -> bool:
+        """Whether someone is known under two names: in two data sets, mostly."""
+        return bool((self.subject != self.dataset + "/" + self.participant_id).any())
 
     def cells(self) -> list[list[str]]:
         """The rows of the file, as text."""
@@ -160,6 +170,8 @@ class Predictions:
         values = [self._named(self.truth), self._named(self.prediction)]
         if self.probabilities is not None:
             values += [[f"{p:.6g}" for p in column] for column in self.probabilities.T]
+        if self._merged:
+            values.append(self.subject)
         return [[str(cell) for cell in row] for row in zip(*text, *values, strict=True)]
 
     def _named(self, column: np.ndarray) -> list[str]:
@@ -174,7 +186,7 @@ class Predictions:
 
 
 def read_tsv(path: str | Path) -> Predictions:
-    """Read ``predictions.tsv``. A subject is then (dataset, participant_id), for the file does not say more.
+    """Read ``predictions.tsv``. Without a column ``subject``, a subject is (dataset, participant_id).
 
     Raises:
         HeadstartError: a column is missing, a row is torn, or a value is not what its column holds.
@@ -193,13 +205,14 @@ def from_cells(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Predicti
     Raises:
         ValueError, HeadstartError: a value is not what its column holds.
     """
-    classes = tuple(name.removeprefix("p_") for name in header[len(COLUMNS):])
+    classes = tuple(name.removeprefix("p_") for name in header[len(COLUMNS):] if name != SUBJECT)
     column = dict(zip(header, (np.array(values, dtype=object) for values in zip(*rows, strict=True)), strict=True))
     values = {name: _decode(column[name], classes) for name in ("truth", "prediction")}
     probabilities = np.stack([column[f"p_{name}"].astype(float) for name in classes], 1) if classes else None
     text = {name: column[name] for name in ("dataset", "participant_id", "session", "site", "partition")}
-    return Predictions(**text, subject=column["dataset"] + "/" + column["participant_id"],
-                       seed=column["seed"].astype(np.int64), **values, classes=classes, probabilities=probabilities)
+    subject = column.get(SUBJECT, column["dataset"] + "/" + column["participant_id"])
+    return Predictions(**text, subject=subject, seed=column["seed"].astype(np.int64), **values, classes=classes,
+                       probabilities=probabilities)
 
 
 def _read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -208,7 +221,7 @@ def _read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
             header, *rows = list(csv.reader(file, delimiter="\t")) or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise HeadstartError(f"cannot be read ({error})", path=path, fix=MEND) from error
-    extra = header[len(COLUMNS):]
+    extra = header[len(COLUMNS):-1 if header[-1:] == [SUBJECT] else None]
     if tuple(header[: len(COLUMNS)]) != COLUMNS or not all(name.startswith("p_") for name in extra):
         raise HeadstartError(f"is not a table of predictions (columns: {' '.join(header)[:200] or 'none'})", path=path,
                              fix=f"Its columns must be {' '.join(COLUMNS)}, then p_<class> for each class.")

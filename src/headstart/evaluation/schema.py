@@ -16,7 +16,8 @@ current. Schema version {SCHEMA_VERSION}; a change that breaks readers raises it
 Every score is an `Estimate`: the mean over seeds, a 95 % interval over subjects, and the number of subjects. `value` is
 null where a metric is undefined (one class only, a constant prediction); `reason` says why.
 
-`predictions.tsv` has the columns `{" ".join(COLUMNS)}`, then `p_<class>` for each class.
+`predictions.tsv` has the columns `{" ".join(COLUMNS)}`, then `p_<class>` for each class; then `subject`, where someone
+is known to be in two data sets, and is one person for every interval.
 One row is one scan of one seed; `partition` is `inside` (out-of-fold, training sites) or `outside` (sites never
 trained on).
 """

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from headstart.evaluation.cohort_table import in_order
 from headstart.evaluation.metrics import METRICS, PRIMARY, metrics_for
-from headstart.evaluation.predictions import COLUMNS, PARTITIONS, Predictions
+from headstart.evaluation.predictions import PARTITIONS, Predictions
 from headstart.evaluation.results import Result
 from headstart.evaluation.statistics import Estimate
 from headstart.evaluation.summary import interval, model_name, number, verdict
@@ -97,10 +97,9 @@ def _receipt_entries(entries: Mapping[str, Any] | Sequence[Any]) -> list[tuple[s
 
 def _downloads(result: Result, predictions: Predictions) -> list[tuple[str, str]]:
     """(file name, data URI): the tables of the page, for machines."""
-    header = [*COLUMNS, *(f"p_{name}" for name in predictions.classes)]
     scored = ["model", "partition", "metric", "value", "low", "high", "n"]
     texts = {"scores.csv": csv_text(scored, _score_cells(result)),
-             "predictions.csv": csv_text(header, predictions.cells()),
+             "predictions.csv": csv_text(predictions.header(), predictions.cells()),
              "result.json": json.dumps(result.model_dump(mode="json"), ensure_ascii=False, indent=1),
              "references.bib": words.bibtex()}
     return [(name, data_uri(name, text)) for name, text in texts.items()]
