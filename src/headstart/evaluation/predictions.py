@@ -171,7 +171,7 @@ class Predictions:
         if self.probabilities is not None:
             values += [[f"{p:.6g}" for p in column] for column in self.probabilities.T]
         if self._merged:
-            values.append(self.subject)
+            values.append(self.subject.tolist())
         return [[str(cell) for cell in row] for row in zip(*text, *values, strict=True)]
 
     def _named(self, column: np.ndarray) -> list[str]:
