@@ -124,7 +124,7 @@ class Study:
         if name not in self._scores:
             bootstrap = self.bootstraps[partition]
             sampled = bootstrap.sample(table, metric)
-            self._scores[name], _ = bootstrap.crossed(sampled, table.num_subjects, "undefined for these people")
+            self._scores[name] = bootstrap.score(sampled, table.num_subjects, metric, "undefined for these people")
         return self._scores[name]
 
     def overlaps(self, key: Key) -> tuple[str, ...]:

@@ -134,10 +134,12 @@ def methods(study: Study) -> list[str]:
         "people, the initial weights and the order of batches. Smaller training sets are parts of larger ones.",
         *([] if plan.mode in ("probe", "knn") else [ASKED_FIRST]),
         "A score is the mean over seeds, its 95 % interval a bias-corrected and accelerated bootstrap over people "
-        f"(Efron 1987; {REPLICATES:,} replicates), scaled to the sum of the variances over people and over seeds (Owen "
-        "2007), widened for small numbers (Hesterberg 2015; Satterthwaite 1946). A gain is the difference to scratch "
-        "on the same people and the same seeds, treated likewise; points are hundredths of the AUROC. A relative gain "
-        "is in per cent of scratch’s score. The abstract of the paper does not say which of the two it means.",
+        f"(Efron 1987; {REPLICATES:,} replicates; Hesterberg 2015), widened for the variance over seeds. A gain is the "
+        "difference to scratch on the same people and the same seeds; its variance is that over people (bootstrap) "
+        "plus that over seeds (Owen 2007), each met with Student’s t of its own degrees of freedom (Cochran and Cox "
+        "1950), so that an interval without zero and p below 0.05 are the same. Points are hundredths of the AUROC. A "
+        "relative gain is in per cent of scratch’s score. The abstract of the paper does not say which of the two it "
+        "means.",
         "Gains at the largest training size of every task are one family of tests, those at each smaller size another; "
         "p is adjusted within the family after Holm (1979). A difference is called one below 0.05 and from three "
         "seeds on. DeLong’s test (1988; Sun and Xu 2014) on AUROCs of scores averaged over seeds is shown and does not "

@@ -38,7 +38,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Metric:
-    """A declared score; ``better`` says which direction is good, ``in_units`` that it is in the target's unit."""
+    """A declared score; ``better`` says which direction is good, ``in_units`` that it is in the target's unit.
+
+    ``limits`` is the range that no value leaves.
+    """
 
     name: str
     label: str
@@ -46,6 +49,7 @@ class Metric:
     better: Literal["higher", "lower"]
     function: Callable[[Outcome, np.ndarray], np.ndarray]
     in_units: bool = False
+    limits: tuple[float, float] = (0.0, 1.0)
 
     def __call__(self, outcome: Outcome, weights: np.ndarray | None = None) -> np.ndarray:
         """Values (B,) for weights (n, B); one value, (1,), without weights."""
@@ -209,11 +213,11 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in (
     Metric("f1", "F1", "classification", "higher", _f1),
     Metric("brier", "Brier score", "classification", "lower", _binary(_brier)),
     Metric("ece", "Calibration error (ECE)", "classification", "lower", _binary(_ece)),
-    Metric("mae", "Mean absolute error", "regression", "lower", _mae, in_units=True),
-    Metric("rmse", "Root mean squared error", "regression", "lower", _rmse, in_units=True),
-    Metric("r", "Correlation r", "regression", "higher", _r),
-    Metric("r_within_site", "r, site means removed", "regression", "higher", _r_within_site),
-    Metric("r2", "R²", "regression", "higher", _r2),
+    Metric("mae", "Mean absolute error", "regression", "lower", _mae, in_units=True, limits=(0.0, np.inf)),
+    Metric("rmse", "Root mean squared error", "regression", "lower", _rmse, in_units=True, limits=(0.0, np.inf)),
+    Metric("r", "Correlation r", "regression", "higher", _r, limits=(-1.0, 1.0)),
+    Metric("r_within_site", "r, site means removed", "regression", "higher", _r_within_site, limits=(-1.0, 1.0)),
+    Metric("r2", "R²", "regression", "higher", _r2, limits=(-np.inf, 1.0)),
 )}
 # Of people whom several models were tested on, each at sites of its own: a site's mean output is its model's.
 WITHIN_SITE: dict[str, Metric] = {

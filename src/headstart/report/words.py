@@ -95,10 +95,10 @@ def methods(result: Result) -> list[str]:
         "numbers (Hesterberg 2015). The number beside a score counts subjects. Out-of-fold predictions are pooled "
         "before scoring. The interval of a calibration error shows its spread; the error itself is biased upwards when "
         "n is small.",
-        "Model and floors were compared on the same subjects and seeds by a crossed subject × seed bootstrap of the "
-        "difference, scaled to the sum of the variances over subjects and over seeds (Owen 2007); p is Student’s, with "
-        "degrees of freedom after Satterthwaite (1946). All p values of this page are one family, "
-        "adjusted after Holm (1979); a "
+        "Model and floors were compared on the same subjects and seeds, crossed: the variance of the difference is that "
+        "over subjects (bootstrap) plus that over seeds (Owen 2007), each met with Student’s t of its own degrees of "
+        "freedom (Cochran and Cox 1950), so that an interval without zero and p below 0.05 are the same. All p values "
+        "of this page are one family, adjusted after Holm (1979); a "
         "difference is called one below 0.05 and from three seeds on. For an AUROC of two classes the test of DeLong "
         "et al. (1988; Sun and Xu 2014), clustered by subject (Obuchowski 1997), stands beside it. It compares "
         "probabilities averaged over seeds, which is another question: averaging helps models whose seeds disagree.",
