@@ -91,7 +91,9 @@ def test_scans_saved_follow_from_scratchs_own_curve(study: Study) -> None:
 def test_outside_is_worse_and_the_gap_of_scratch_is_not_narrowed_by_itself(study: Study) -> None:
     found = gaps(study)
     assert np.mean([one.loss.value > 0 for one in found]) > 0.5
-    assert all((one.narrowed is None) == (one.key.upstream == "scratch") for one in found)
+    floors = {one.key.upstream for one in found if one.key.backbone == "floor"}
+    assert "Constant" in floors
+    assert all((one.narrowed is None) == (one.key.upstream in {"scratch", *floors}) for one in found)
 
 
 def test_task_gains_pick_nothing_out(study: Study) -> None:

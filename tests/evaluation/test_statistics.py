@@ -4,13 +4,13 @@ from itertools import product
 
 import numpy as np
 import pytest
-
 from scipy.stats import ttest_1samp
 
 from headstart.errors import HeadstartError
+from headstart.evaluation.delong import delong
 from headstart.evaluation.metrics import METRICS
 from headstart.evaluation.predictions import Predictions
-from headstart.evaluation.statistics import Bootstrap, Crossed, Paired, Sampled, delong, holm
+from headstart.evaluation.statistics import Bootstrap, Crossed, Paired, Sampled, holm
 
 
 def table(truth: np.ndarray, output: np.ndarray, classes: tuple[str, ...] = (), *, partition: str = "inside",

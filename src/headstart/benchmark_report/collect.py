@@ -12,6 +12,7 @@ import numpy as np
 
 from headstart.benchmark import Benchmark, CellResult
 from headstart.benchmark.plan import SCRATCH, PlannedTask, TrainSize
+from headstart.brains.cohort import ScanKey
 from headstart.evaluation.floors import FLOORS
 from headstart.evaluation.metrics import METRICS, PRIMARY, Metric
 from headstart.evaluation.predictions import PARTITIONS, Predictions
@@ -60,6 +61,7 @@ class Study:
     tables: dict[Key, dict[str, Predictions]]
     floors: dict[str, dict[tuple[str, TrainSize], dict[str, Predictions]]]
     _scores: dict[tuple, Estimate] = field(default_factory=dict, repr=False, compare=False)
+    _floors: dict[tuple, tuple[str, Estimate] | None] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, benchmark: Benchmark, replicates: int) -> Study:
@@ -127,9 +129,31 @@ class Study:
             self._scores[name] = bootstrap.score(sampled, table.num_subjects, metric, "undefined for these people")
         return self._scores[name]
 
+    def best_floor(self, key: Key, partition: str, among: frozenset[ScanKey] | None = None
+                   ) -> tuple[str, Estimate] | None:
+        """Title and score of the floor that does best on the people that a row is tested on.
+
+        Args:
+            among: these scans only.
+        """
+        name = key.task, key.size, partition, among
+        if name not in self._floors:
+            metric = self.metric(key.task)
+            found = [(floor_title(floor), self.score(_among(tables[partition], among), partition, metric))
+                     for (floor, size), tables in self.floors[key.task].items()
+                     if size == key.size and partition in tables]
+            sign = 1 if metric.better == "higher" else -1
+            self._floors[name] = max((one for one in found if one[1].value is not None), default=None,
+                                     key=lambda one: sign * (one[1].value or 0.0))
+        return self._floors[name]
+
     def overlaps(self, key: Key) -> tuple[str, ...]:
         """Words on tested scans that the start may have seen."""
         return tuple(dict.fromkeys(word for result in self.cells.get(key, ()) for word in result.record.overlaps))
+
+
+def _among(table: Predictions, scans: frozenset[ScanKey] | None) -> Predictions:
+    return table if scans is None else table.select(np.array([key in scans for key in table.keys], bool))
 
 
 def by_partition(table: Predictions) -> dict[str, Predictions]:

@@ -20,6 +20,7 @@ class Comparison:
 
     Attributes:
         start, scratch: their scores.
+        floor: title and score of the best floor on the same people.
         p_holm: of the gain, adjusted over all comparisons at the same training size.
         overlaps: words on tested scans that the start may have seen.
     """
@@ -32,6 +33,7 @@ class Comparison:
     n_train: int
     start: Estimate
     scratch: Estimate
+    floor: tuple[str, Estimate] | None
     gain: Gain
     p_holm: float | None
     overlaps: tuple[str, ...]
@@ -80,7 +82,8 @@ def _compare(study: Study, key: Key, partition: str) -> Comparison | None:
     task, metric = study.task(key), study.metric(key.task)
     start, scratch = (study.score(table, partition, metric) for table in (pair.start, pair.other))
     return Comparison(key, partition, metric, task.unit, task.simulated, study.n_train(key), start, scratch,
-                      gain(study.bootstraps[partition], pair, metric), None, study.overlaps(key))
+                      study.best_floor(key, partition), gain(study.bootstraps[partition], pair, metric), None,
+                      study.overlaps(key))
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,11 @@ ROW = ("task", "backbone", "upstream", "trained_on", "train_size")
 def comparisons_csv(comparisons: Sequence[Comparison]) -> str:
     """Every comparison with scratch."""
     header = [*ROW, "cohort", "n_train", "partition", "metric", "people", "seeds", *_names("scratch"), *_names("start"),
-              *_names("gain"), "gain_unit", *_names("gain_percent"), "p", "p_holm", "p_delong", "verdict", "overlaps"]
+              "best_floor", *_names("floor"), *_names("gain"), "gain_unit", *_names("gain_percent"), "p", "p_holm",
+              "p_delong", "verdict", "overlaps"]
     return csv_text(header, ([
         *_row(one.key), cohort(one.simulated), one.n_train, one.partition, one.metric.name, one.gain.absolute.n,
-        one.gain.seeds, *_numbers(one.scratch), *_numbers(one.start), *_numbers(one.gain.absolute),
+        one.gain.seeds, *_numbers(one.scratch), *_numbers(one.start), *_floor(one.floor), *_numbers(one.gain.absolute),
         gain_unit(one.metric, one.unit), *_numbers(one.gain.relative), *map(_number, (
             one.gain.p, one.p_holm, one.gain.p_delong)), one.verdict, "; ".join(one.overlaps)] for one in comparisons))
 
@@ -71,10 +72,11 @@ def saved_csv(saved: Sequence[Saved]) -> str:
 
 def groups_csv(groups: Sequence[GroupGain]) -> str:
     """Gains by site, sex and age band."""
-    header = [*ROW, "partition", "by", "group", "people", "seeds", *_names("score"), *_names("gain")]
+    header = [*ROW, "partition", "by", "group", "people", "seeds", *_names("score"), "best_floor",
+              *_names("floor"), *_names("gain")]
     return csv_text(header, ([
         *_row(one.key), one.partition, one.grouping, one.group, one.gain.absolute.n, one.gain.seeds,
-        *_numbers(one.score), *_numbers(one.gain.absolute)] for one in groups))
+        *_numbers(one.score), *_floor(one.floor), *_numbers(one.gain.absolute)] for one in groups))
 
 
 def pooled_csv(pooled: Sequence[PooledGain]) -> str:
@@ -102,6 +104,11 @@ def _names(name: str) -> tuple[str, str, str]:
 
 def _numbers(estimate: Estimate) -> list[str]:
     return [_number(value) for value in (estimate.value, estimate.low, estimate.high)]
+
+
+def _floor(floor: tuple[str, Estimate] | None) -> list[str]:
+    """Its title and score."""
+    return ["", "", "", ""] if floor is None else [floor[0], *_numbers(floor[1])]
 
 
 def _number(value: float | None) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from headstart.benchmark.plan import SCRATCH, PlannedTask
 from headstart.benchmark.shared import ensure_store, store_ready
-from headstart.benchmark_report.collect import Key, Study
+from headstart.benchmark_report.collect import Key, Study, floor_title
 from headstart.benchmark_report.comparisons import pair_of
 from headstart.brains.cohort import Scan, ScanKey
 from headstart.brains.store import Store
@@ -33,7 +33,7 @@ class Gap:
 
     Attributes:
         loss: inside minus outside, in points or units; positive where outside is worse.
-        narrowed: scratch's loss minus this one's, with the p value of zero; None for scratch itself.
+        narrowed: scratch's loss minus this one's, with the p value of zero; None for scratch itself and for floors.
     """
 
     key: Key
@@ -43,23 +43,39 @@ class Gap:
 
 
 def gaps(study: Study) -> list[Gap]:
-    """At the largest training size of each task, where both partitions have people."""
-    return [_gap(study, key) for key in study.main_keys(study.keys)
-            if all(partition in study.tables[key] for partition in PARTITIONS)]
+    """At the largest training size of each task, where both partitions have people; floors after the rows."""
+    rows = [_gap(study, key) for key in study.main_keys(study.keys) if _both(study.tables[key])]
+    floors = [Gap(Key(task.name, "floor", floor_title(name), size), _loss(study, task.name, tables), None, None)
+              for task in study.tasks for (name, size), tables in study.floors[task.name].items()
+              if size == study.largest(task.name) and _both(tables)]
+    return [*rows, *floors]
+
+
+def _both(tables: dict[str, Predictions]) -> bool:
+    return all(partition in tables for partition in PARTITIONS)
+
+
+def _loss(study: Study, task: str, tables: dict[str, Predictions]) -> Estimate:
+    metric = study.metric(task)
+    sign = scale_of(metric) * (1 if metric.better == "higher" else -1)
+    sampled = [study.bootstraps[part].sample(tables[part], metric) for part in PARTITIONS]
+    inside = study.bootstraps[PARTITIONS[0]]
+    return inside.crossed(apart(*sampled) * sign, _fewest(tables), "undefined")[0]
+
+
+def _fewest(tables: dict[str, Predictions]) -> int:
+    return min(table.num_subjects for table in tables.values())
 
 
 def _gap(study: Study, key: Key) -> Gap:
-    metric = study.metric(key.task)
-    sign = scale_of(metric) * (1 if metric.better == "higher" else -1)
-    people = min(table.num_subjects for table in study.tables[key].values())
-    inside = study.bootstraps[PARTITIONS[0]]
-    loss, _ = inside.crossed(apart(*(study.sampled(key, part) for part in PARTITIONS)) * sign, people, "undefined")
+    metric, loss = study.metric(key.task), _loss(study, key.task, study.tables[key])
     pairs = [pair_of(study, key, part) for part in PARTITIONS] if key.upstream != SCRATCH else [None]
     if any(pair is None for pair in pairs):
         return Gap(key, loss, None, None)
     gains = [pair.sampled(study.bootstraps[part], metric)[0]  # type: ignore[union-attr]
              for part, pair in zip(PARTITIONS, pairs, strict=True)]
-    narrowed, p = inside.crossed(apart(gains[1], gains[0]), people, "undefined")
+    inside = study.bootstraps[PARTITIONS[0]]
+    narrowed, p = inside.crossed(apart(gains[1], gains[0]), _fewest(study.tables[key]), "undefined")
     return Gap(key, loss, narrowed, p)
 
 
@@ -68,13 +84,14 @@ def _gap(study: Study, key: Key) -> Gap:
 
 @dataclass(frozen=True)
 class GroupGain:
-    """The gain among some people only; ``n`` is theirs."""
+    """The gain among some people only; ``n`` is theirs, and so is the best floor."""
 
     key: Key
     partition: str
     grouping: str
     group: str
     score: Estimate
+    floor: tuple[str, Estimate] | None
     gain: Gain
 
 
@@ -109,13 +126,15 @@ def _group_gains(study: Study, key: Key, partition: str, scans: Scans) -> Iterat
                 yield GroupGain(key, partition, grouping, group, *found)
 
 
-def _one_group(study: Study, key: Key, partition: str, pair: Pair) -> tuple[Estimate, Gain] | None:
+def _one_group(study: Study, key: Key, partition: str, pair: Pair
+               ) -> tuple[Estimate, tuple[str, Estimate] | None, Gain] | None:
     """None for few people, or people of one class only."""
     classification = study.task(key).kind == "classification"
     if pair.start.num_subjects < SMALLEST_GROUP or (classification and len(set(pair.start.truth)) < 2):
         return None
     metric, bootstrap = study.metric(key.task), study.bootstraps[partition]
-    return study.score(pair.start, partition, metric), gain(bootstrap, pair, metric)
+    floor = study.best_floor(key, partition, frozenset(pair.start.keys))
+    return study.score(pair.start, partition, metric), floor, gain(bootstrap, pair, metric)
 
 
 def _groupings(table: Predictions, task: PlannedTask, scans: Scans) -> Iterator[tuple[str, np.ndarray]]:

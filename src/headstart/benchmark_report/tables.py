@@ -87,6 +87,14 @@ def score_cell(estimate: Estimate, metric: Metric) -> Cell:
     return Cell(number(estimate.value, metric), interval(estimate, metric) or estimate.reason, value)
 
 
+def floor_cell(floor: tuple[str, Estimate] | None, metric: Metric) -> Cell:
+    """The best floor's score, and which it is."""
+    if floor is None:
+        return Cell(DASH, value="")
+    cell = score_cell(floor[1], metric)
+    return Cell(cell.text, f"{floor[0].lower()}, {cell.small}", cell.value)
+
+
 def p_text(p: float | None) -> str:
     return DASH if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
@@ -151,15 +159,17 @@ def gains_table(study: Study, comparisons: Sequence[Comparison]) -> Table:
     """Every comparison with scratch."""
     rows = tuple((text(one.key.task), text(one.key.backbone), start_cell(one.key.upstream, one.overlaps),
                   size_cell(study, one.key), text(one.partition), score_cell(one.scratch, one.metric),
-                  score_cell(one.start, one.metric), gain_cell(one.gain.absolute, gain_unit(one.metric, one.unit)),
+                  score_cell(one.start, one.metric), floor_cell(one.floor, one.metric),
+                  gain_cell(one.gain.absolute, gain_unit(one.metric, one.unit)),
                   gain_cell(one.gain.relative, "%"), p_cell(one.p_holm, _unadjusted(one.gain)),
                   Cell(str(one.gain.absolute.n), f"{one.gain.seeds} seeds", one.gain.absolute.n),
                   verdict_cell(one.verdict)) for one in comparisons)
     return Table("gains", "Every comparison with scratch", "same backbone, same training people, same test people, "
                  "same seeds; a positive gain favours the start; p adjusted within a training size (Holm), unadjusted "
-                 "under it; DeLong’s p is shown, and does not decide",
-                 ("Task", "Backbone", "Start", "Trained on", "Tested", "Scratch", "Start’s score", "Gain",
-                  "Relative gain", "p, adjusted", "n", "Start is"), rows, (0, 1, 2, 3, 4, 11))
+                 "under it; DeLong’s p is shown, and does not decide; the best floor is the simple predictor that "
+                 "does best on the same people",
+                 ("Task", "Backbone", "Start", "Trained on", "Tested", "Scratch", "Start’s score", "Best floor", "Gain",
+                  "Relative gain", "p, adjusted", "n", "Start is"), rows, (0, 1, 2, 3, 4, 12))
 
 
 def _unadjusted(gain: Gain) -> str:
@@ -260,13 +270,13 @@ def groups_table(groups: Sequence[GroupGain], study: Study) -> Table:
     """Gains by site, sex and age band."""
     rows = tuple((text(one.key.task), text(one.key.backbone), start_cell(one.key.upstream, study.overlaps(one.key)),
                   text(one.partition), text(one.grouping), text(one.group),
-                  score_cell(one.score, study.metric(one.key.task)),
+                  score_cell(one.score, study.metric(one.key.task)), floor_cell(one.floor, study.metric(one.key.task)),
                   gain_cell(one.gain.absolute, gain_unit(study.metric(one.key.task), study.task(one.key).unit)),
                   Cell(str(one.gain.absolute.n), value=one.gain.absolute.n)) for one in groups)
     return Table("groups", "Gains by group", "at the largest training size; exploratory: intervals are not adjusted, "
                  "and differences between groups are not tested",
-                 ("Task", "Backbone", "Start", "Tested", "By", "Group", "Start’s score", "Gain over scratch", "n"),
-                 rows, (0, 2, 3, 4))
+                 ("Task", "Backbone", "Start", "Tested", "By", "Group", "Start’s score", "Best floor",
+                  "Gain over scratch", "n"), rows, (0, 2, 3, 4))
 
 
 def trust_table(study: Study, found: Sequence[Trust], kind: str) -> Table | None:

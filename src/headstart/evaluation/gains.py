@@ -12,10 +12,11 @@ import numpy as np
 from scipy.stats import t as student
 
 from headstart.errors import HeadstartError
+from headstart.evaluation.delong import delong_tables
 from headstart.evaluation.metrics import Metric
 from headstart.evaluation.predictions import Predictions
 from headstart.evaluation.results import FEWEST_SEEDS
-from headstart.evaluation.statistics import LEVEL, Bootstrap, Estimate, Sampled, delong_tables
+from headstart.evaluation.statistics import LEVEL, Bootstrap, Estimate, Sampled
 
 PERCENT = 100.0
 

@@ -95,7 +95,7 @@ def methods(result: Result) -> list[str]:
         "numbers (Hesterberg 2015). The number beside a score counts subjects. Out-of-fold predictions are pooled "
         "before scoring. The interval of a calibration error shows its spread; the error itself is biased upwards when "
         "n is small.",
-        "Model and floors were compared on the same subjects and seeds, crossed: the variance of the difference is that "
+        "Model and floors were compared on the same subjects and seeds, crossed: the difference’s variance is that "
         "over subjects (bootstrap) plus that over seeds (Owen 2007), each met with Student’s t of its own degrees of "
         "freedom (Cochran and Cox 1950), so that an interval without zero and p below 0.05 are the same. All p values "
         "of this page are one family, adjusted after Holm (1979); a "
