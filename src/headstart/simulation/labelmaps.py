@@ -27,7 +27,6 @@ from headstart.simulation.anatomies import (
     load_anatomy,
 )
 from headstart.simulation.base import GREY, TISSUES, WHITE, Shape, Subject
-from headstart.simulation.cortex import fluid_at_total, uneven_mm
 from headstart.simulation.fields import sample
 from headstart.simulation.morph import TEMPLATE_INTRACRANIAL_ML, Chance, Deformable, target_ml, warped
 
@@ -93,8 +92,7 @@ def _mixed(columns: torch.Tensor, subject: Subject, spec: VolumeSpec) -> torch.T
                       target_ml(subject, "white") - sum(total[name] for name in WHITE if name in total), ml)
     rest = fixed.sum(0).add_(white).neg_().add_(1).clamp_(0, 1)
     grey_wanted = target_ml(subject, "grey") - sum(total[name] for name in GREY if name in total)
-    csf = fluid_at_total([torch.minimum(by[f"csf{s}"], rest) for s in PIAL_MM], PIAL_MM, uneven_mm(subject, spec),
-                         float(rest.sum()) * ml - grey_wanted, ml)
+    csf = _at_total([torch.minimum(by[f"csf{s}"], rest) for s in PIAL_MM], float(rest.sum()) * ml - grey_wanted, ml)
     ribbon = rest.sub_(csf)
     entorhinal = ribbon * by["entorhinal"]
     lost = np.clip(1 - ENTORHINAL_ML * subject.target("entorhinal") / (float(entorhinal.sum()) * ml), 0, 0.6)
