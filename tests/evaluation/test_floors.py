@@ -96,16 +96,27 @@ def test_dual_ridge_equals_ridge(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(linear.fit_number(x @ x.T, y, train, test, train), expected, rtol=1e-6)
 
 
-def test_dual_logistic_equals_logistic(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_classes_by_dual_ridge_equal_ridge(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(0)
     x, train, test = random.normal(size=(60, 100)), np.arange(45), np.arange(45, 60)
     y = np.arange(60) % 3
     x[:, 0] += y
-    monkeypatch.setattr(linear, "INVERSE_PENALTIES", np.array([0.1]))
+    monkeypatch.setattr(linear, "PENALTIES", np.array([0.1]))
     centred = x - x[train].mean(0)
-    scale = np.sqrt((np.linalg.svd(centred[train], compute_uv=False)[:44] ** 2).mean() / 45)
-    expected = LogisticRegression(C=0.1, max_iter=1000).fit(centred[train] / scale, y[train])
-    found = linear.fit_classes(x @ x.T, y, train, test, train, 3)
+    penalty = 0.1 * (np.linalg.svd(centred[train], compute_uv=False)[:44] ** 2).mean()
+    values = Ridge(alpha=penalty).fit(x[train], np.eye(3)[y[train]]).predict(x[test])
+    expected = np.exp(2 * values) / np.exp(2 * values).sum(1, keepdims=True)
+    np.testing.assert_allclose(linear.fit_classes(x @ x.T, y, train, test, train, 3), expected, rtol=1e-6)
+
+
+def test_few_columns_are_read_by_logistic_regression() -> None:
+    random = np.random.default_rng(0)
+    x, train, test = random.normal(size=(60, 4)), np.arange(45), np.arange(45, 60)
+    y = (x[:, 0] + random.normal(size=60) > 0).astype(int)
+    centred = x - x[train].mean(0)
+    scale = np.sqrt((np.linalg.svd(centred[train], compute_uv=False) ** 2).mean() / 45)
+    expected = LogisticRegression(max_iter=1000).fit(centred[train] / scale, y[train])
+    found = linear.fit_classes(x @ x.T, y, train, test, train, 2)
     np.testing.assert_allclose(found, expected.predict_proba(centred[test] / scale), atol=2e-3)
 
 

@@ -1,8 +1,8 @@
 """Floors: what simple predictors reach on the same folds. A model that does not beat them has learned little.
 
-A floor is one declared entry of ``FLOORS``. All but the constant are a ridge (numbers) or an L2-regularised logistic
-regression (classes) in dual form, whose cost depends on the scans and not on the voxels; the strength of the penalty
-is chosen by cross-validation within the training scans, by subject.
+A floor is one declared entry of ``FLOORS``. All but the constant are a ridge regression in dual form (of classes, on
+their indicators), whose cost depends on the scans and not on the voxels; the strength of the penalty is chosen by
+cross-validation within the training scans, by subject. Classes from a few columns are read by logistic regression.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ FLOORS: dict[str, Floor] = {floor.name: floor for floor in (
     Floor("tissue", "Tissue fractions", "A linear model on three numbers: the shares of cerebrospinal fluid, grey and "
           "white matter, from a three-class mixture of intensities.",
           table=lambda inputs, train: inputs.tissue, needs_voxels=True),
-    Floor("voxels", "Linear on voxels", "Ridge or logistic regression on all voxels.",
+    Floor("voxels", "Linear on voxels", "Ridge regression on all voxels; of classes, on their indicators.",
           kernel=lambda inputs: inputs.voxel_kernel, needs_voxels=True),
 )}
 

@@ -1,14 +1,15 @@
-"""Ridge and logistic regression in dual form: from inner products (n, n) of scans, however many voxels they have."""
+"""Ridge regression of numbers and classes in dual form: from inner products (n, n) of scans, however many voxels they have."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import numpy as np
+from scipy.special import softmax
 
 PENALTIES = 10.0 ** np.arange(-4, 5)  # relative to the mean variance of a principal axis
-INVERSE_PENALTIES = 10.0 ** np.arange(-4, 1)
 FEW_AXES = 10  # up to so many, the choice of penalty hardly matters: it is 1
+STEEPNESS = 2.0  # of a probability where two indicators are equal, it rises by one for one
 INNER_FOLDS = 5
 
 
@@ -44,45 +45,49 @@ def _ridge_path(kernel: np.ndarray, target: np.ndarray, train: np.ndarray, test:
 
 def fit_classes(kernel: np.ndarray, target: np.ndarray, train: np.ndarray, test: np.ndarray, groups: np.ndarray,
                 num_classes: int) -> np.ndarray:
-    """Logistic regression on principal scores; the penalty has the least log loss over inner folds.
+    """Classes from many features by ridge regression on their indicators, from few by logistic regression.
+
+    On voxels of few people a logistic regression whose penalty minimises the log loss is the weaker floor: it is driven
+    to penalties that leave nothing (sex from 18 people at other sites: AUROC 0.63, and 0.69 by ridge).
 
     Args and shapes as ``fit_number``, with class indices as target.
 
     Returns:
         (test, num_classes) probabilities; a class that training lacks gets 0.
     """
-    losses = np.zeros(len(INVERSE_PENALTIES))
-    for fit, check in inner_folds(groups):
-        truth = target[train[check]]
-        path = _logistic_path(kernel, target, train[fit], train[check], INVERSE_PENALTIES, num_classes)
-        losses -= np.log(np.clip(path[:, np.arange(len(truth)), truth], 1e-6, 1)).sum(1)
-    return _logistic_path(kernel, target, train, test, INVERSE_PENALTIES[[losses.argmin()]], num_classes)[0]
-
-
-def _logistic_path(kernel: np.ndarray, target: np.ndarray, train: np.ndarray, test: np.ndarray, strengths: np.ndarray,
-                   num_classes: int) -> np.ndarray:
-    """Probabilities for every inverse penalty: (penalties, test, num_classes)."""
     present, counts = np.unique(target[train], return_counts=True)
-    out = np.zeros((len(strengths), len(test), num_classes))
-    out[..., present] = counts / len(train)
+    out = np.zeros((len(test), num_classes))
+    out[:, present] = counts / len(train)
     scores, scores_test = principal_scores(kernel, train, test)
     if len(present) == 1 or not scores.shape[1]:
         return out
     if scores.shape[1] <= FEW_AXES:
-        strengths = np.ones(len(strengths))
-    scale = np.sqrt((scores**2).sum(0).mean() / len(train))
-    for i, strength in enumerate(strengths):  # equal neighbours need no second fit
-        out[i][:, present] = out[i - 1][:, present] if i and strength == strengths[i - 1] else _logistic(
-            scores / scale, target[train], scores_test / scale, strength)
+        scale = np.sqrt((scores**2).sum(0).mean() / len(train))
+        out[:, present] = _logistic(scores / scale, target[train], scores_test / scale)
+    else:
+        out[:, present] = _ridge_classes(kernel, (target[:, None] == present).astype(float), train, test, groups)
     return out
 
 
-def _logistic(scores: np.ndarray, target: np.ndarray, scores_test: np.ndarray, strength: float) -> np.ndarray:
+def _logistic(scores: np.ndarray, target: np.ndarray, scores_test: np.ndarray) -> np.ndarray:
     from sklearn import config_context
     from sklearn.linear_model import LogisticRegression
 
     with config_context(assume_finite=True, skip_parameter_validation=True):
-        return LogisticRegression(C=strength, max_iter=1000).fit(scores, target).predict_proba(scores_test)
+        return LogisticRegression(C=1.0, max_iter=1000).fit(scores, target).predict_proba(scores_test)
+
+
+def _ridge_classes(kernel: np.ndarray, indicators: np.ndarray, train: np.ndarray, test: np.ndarray,
+                   groups: np.ndarray) -> np.ndarray:
+    """(test, classes) probabilities from ``indicators`` (n, classes); one penalty, with the least squared error."""
+    errors = np.zeros(len(PENALTIES))
+    for fit, check in inner_folds(groups):
+        for column in indicators.T:
+            predicted = _ridge_path(kernel, column, train[fit], train[check])
+            errors += ((predicted - column[train[check], None]) ** 2).sum(0)
+    best = errors.argmin()
+    values = np.stack([_ridge_path(kernel, column, train, test)[:, best] for column in indicators.T], 1)
+    return softmax(STEEPNESS * values, axis=1)
 
 
 def principal_scores(kernel: np.ndarray, train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

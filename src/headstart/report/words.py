@@ -102,9 +102,9 @@ def methods(result: Result) -> list[str]:
         "difference is called one below 0.05 and from three seeds on. For an AUROC of two classes the test of DeLong "
         "et al. (1988; Sun and Xu 2014), clustered by subject (Obuchowski 1997), stands beside it. It compares "
         "probabilities averaged over seeds, which is another question: averaging helps models whose seeds disagree.",
-        "Floors were trained on the same scans as the model. Linear floors are ridge or L2-regularised logistic "
-        "regressions whose penalty was chosen within the training scans. They are shown because a network may score "
-        "well on outline, site or age alone (Wen et al. 2020).",
+        "Floors were trained on the same scans as the model. Linear floors are ridge regressions (of classes, on "
+        "their indicators) whose penalty was chosen within the training scans. They are shown because a network may "
+        "score well on outline, site or age alone (Wen et al. 2020).",
     ]
     descends = result.experiment.get("plan", {}).get("mode") not in ("probe", "knn")
     return [*paragraphs, *([ASKED_FIRST] if descends and result.experiment.get("upstream") != "scratch" else []),
