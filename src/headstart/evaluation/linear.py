@@ -1,4 +1,4 @@
-"""Ridge regression of numbers and classes in dual form: from inner products (n, n) of scans, however many voxels they have."""
+"""Ridge regression in dual form, of numbers and classes: from inner products (n, n) of scans, not from voxels"""
 
 from __future__ import annotations
 
