@@ -81,9 +81,9 @@ def test_a_benchmark_beside_itself_does_not_differ(tmp_path: Path) -> None:
 def test_a_better_benchmark_is_seen_to_be_better(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import made_up
 
-    write_made_up(tmp_path / "a", made_up_plan(sizes=("full",)), failed=0)
+    write_made_up(tmp_path / "a", made_up_plan(sizes=("full",), seeds=5), failed=0)
     monkeypatch.setattr(made_up, "GAIN", dict.fromkeys(made_up.GAIN, 4.0))
-    write_made_up(tmp_path / "b", made_up_plan(sizes=("full",)), failed=0)
+    write_made_up(tmp_path / "b", made_up_plan(sizes=("full",), seeds=5), failed=0)
     scratch = {one.metric.name: one.difference for one in compare(tmp_path / "a", tmp_path / "b")
                if one.group[1:3] == ("vit-mini", "scratch") and one.partition == "outside"}
     assert set(scratch) == {"auroc", "mae"}
