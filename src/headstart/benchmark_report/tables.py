@@ -88,11 +88,11 @@ def score_cell(estimate: Estimate, metric: Metric) -> Cell:
 
 
 def floor_cell(floor: tuple[str, Estimate] | None, metric: Metric) -> Cell:
-    """The best floor's score, and which it is."""
+    """The best floor's score, and which it is; its interval is in the table of all scores."""
     if floor is None:
         return Cell(DASH, value="")
     cell = score_cell(floor[1], metric)
-    return Cell(cell.text, f"{floor[0].lower()}, {cell.small}", cell.value)
+    return Cell(cell.text, floor[0].lower(), cell.value)
 
 
 def p_text(p: float | None) -> str:
@@ -159,17 +159,17 @@ def gains_table(study: Study, comparisons: Sequence[Comparison]) -> Table:
     """Every comparison with scratch."""
     rows = tuple((text(one.key.task), text(one.key.backbone), start_cell(one.key.upstream, one.overlaps),
                   size_cell(study, one.key), text(one.partition), score_cell(one.scratch, one.metric),
-                  score_cell(one.start, one.metric), floor_cell(one.floor, one.metric),
-                  gain_cell(one.gain.absolute, gain_unit(one.metric, one.unit)),
-                  gain_cell(one.gain.relative, "%"), p_cell(one.p_holm, _unadjusted(one.gain)),
+                  score_cell(one.start, one.metric), gain_cell(one.gain.absolute, gain_unit(one.metric, one.unit)),
+                  gain_cell(one.gain.relative, "%"), floor_cell(one.floor, one.metric),
+                  p_cell(one.p_holm, _unadjusted(one.gain)),
                   Cell(str(one.gain.absolute.n), f"{one.gain.seeds} seeds", one.gain.absolute.n),
                   verdict_cell(one.verdict)) for one in comparisons)
     return Table("gains", "Every comparison with scratch", "same backbone, same training people, same test people, "
                  "same seeds; a positive gain favours the start; p adjusted within a training size (Holm), unadjusted "
                  "under it; DeLong’s p is shown, and does not decide; the best floor is the simple predictor that "
                  "does best on the same people",
-                 ("Task", "Backbone", "Start", "Trained on", "Tested", "Scratch", "Start’s score", "Best floor", "Gain",
-                  "Relative gain", "p, adjusted", "n", "Start is"), rows, (0, 1, 2, 3, 4, 12))
+                 ("Task", "Backbone", "Start", "Trained on", "Tested", "Scratch", "Start’s score", "Gain",
+                  "Relative gain", "Best floor", "p, adjusted", "n", "Start is"), rows, (0, 1, 2, 3, 4, 12))
 
 
 def _unadjusted(gain: Gain) -> str:
