@@ -57,7 +57,7 @@ class Comparison(Record):
     floor: str
     partition: Literal["inside", "outside"]
     metric: str
-    difference: Estimate = Field(description="model − floor, interval from the crossed subject × seed bootstrap")
+    difference: Estimate = Field(description="model − floor, interval over subjects (bootstrap) and seeds, crossed")
     p: float | None = Field(description="of no difference, from that bootstrap")
     p_holm: float | None = Field(description="adjusted for all comparisons of this result (Holm)")
     p_delong: float | None = Field(description="AUROC of two classes: DeLong's test on scores averaged over seeds")

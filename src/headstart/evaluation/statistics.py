@@ -106,7 +106,7 @@ class Bootstrap:
         return _estimate(mean, table.num_subjects, why_undefined(metric, table.outcome()))
 
     def compare(self, a: Predictions, b: Predictions, metric: Metric) -> Paired:
-        """Difference a − b in the mean over seeds, from the crossed subject × seed bootstrap.
+        """Difference a − b in the mean over seeds, over subjects (bootstrap) and seeds (``crossed``).
 
         For AUROC of two classes DeLong's test on probabilities averaged over seeds stands beside it.
 

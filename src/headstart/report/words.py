@@ -140,8 +140,7 @@ REFERENCES = (
     ("Hesterberg2015", "T. C. Hesterberg", "What teachers should know about the bootstrap",
      "The American Statistician 69:371–386", "2015"),
     ("Owen2007", "A. B. Owen", "The pigeonhole bootstrap", "Annals of Applied Statistics 1:386–411", "2007"),
-    ("Satterthwaite1946", "F. E. Satterthwaite", "An approximate distribution of estimates of variance components",
-     "Biometrics Bulletin 2:110–114", "1946"),
+    ("CochranCox1950", "W. G. Cochran, G. M. Cox", "Experimental designs", "Wiley, New York", "1950"),
     ("Holm1979", "S. Holm", "A simple sequentially rejective multiple test procedure",
      "Scandinavian Journal of Statistics 6:65–70", "1979"),
     ("Wen2020", "J. Wen et al.", "Convolutional neural networks for classification of Alzheimer’s disease: overview "
