@@ -64,6 +64,8 @@ def test_gains_by_site_sex_and_age_band_are_those_of_a_plain_computation(study: 
         assert one.score.value == pytest.approx(score)
         assert one.gain.absolute.value == pytest.approx(100 * (score - scratch))
         assert one.gain.absolute.n == there.sum()
+        assert one.floor is not None
+        assert one.floor[1].n == there.sum(), "the floor is scored on the group's people only"
 
 
 def test_a_start_that_may_have_seen_the_tested_people_is_marked(study: Study) -> None:

@@ -13,7 +13,7 @@ from pretend import AD, AGE, HOSTILE, INSIDE, OUTSIDE, PD, plan, task, write_pre
 
 from headstart.benchmark import read
 from headstart.benchmark_report.claims import CLAIMS, findings
-from headstart.benchmark_report.collect import Study, domain_of, family_of
+from headstart.benchmark_report.collect import Study, domain_of, family_of, floor_title
 from headstart.benchmark_report.comparisons import compare_all, task_gains
 from headstart.benchmark_report.curves import scans_saved
 from headstart.benchmark_report.groups import gaps
@@ -86,6 +86,18 @@ def test_scans_saved_follow_from_scratchs_own_curve(study: Study) -> None:
     assert len(found) == 3 * 2 * 2
     assert all(one.worth.scans == 25 and one.worth.value > 25 for one in found)
     assert any(one.worth.at_least[0] for one in found)
+
+
+def test_the_best_floor_is_the_best_on_the_same_people(study: Study) -> None:
+    for one in compare_all(study):
+        here = {floor_title(name): study.score(tables[one.partition], one.partition, one.metric)
+                for (name, size), tables in study.floors[one.key.task].items()
+                if size == one.key.size and one.partition in tables}
+        title, found = one.floor
+        best = max if one.metric.better == "higher" else min
+        assert found.value == best(score.value for score in here.values() if score.value is not None)
+        assert here[title] == found
+        assert found.n == one.start.n
 
 
 def test_outside_is_worse_and_the_gap_of_scratch_is_not_narrowed_by_itself(study: Study) -> None:

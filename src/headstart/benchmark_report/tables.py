@@ -88,7 +88,7 @@ def score_cell(estimate: Estimate, metric: Metric) -> Cell:
 
 
 def floor_cell(floor: tuple[str, Estimate] | None, metric: Metric) -> Cell:
-    """The best floor's score, and which it is; its interval is in the table of all scores."""
+    """The best floor's score, and which it is; its interval is in the tables for machines."""
     if floor is None:
         return Cell(DASH, value="")
     cell = score_cell(floor[1], metric)

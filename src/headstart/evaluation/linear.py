@@ -26,21 +26,27 @@ def fit_number(kernel: np.ndarray, target: np.ndarray, train: np.ndarray, test: 
     Returns:
         (test,) predictions.
     """
+    return _ridge(kernel, target[:, None], train, test, groups)[:, 0]
+
+
+def _ridge(kernel: np.ndarray, targets: np.ndarray, train: np.ndarray, test: np.ndarray,
+           groups: np.ndarray) -> np.ndarray:
+    """(test, k) predictions of ``targets`` (n, k), all under one penalty."""
     errors = np.zeros(len(PENALTIES))
     for fit, check in inner_folds(groups):
-        predicted = _ridge_path(kernel, target, train[fit], train[check])
-        errors += ((predicted - target[train[check], None]) ** 2).sum(0)
-    return _ridge_path(kernel, target, train, test)[:, errors.argmin()]
+        predicted = _ridge_path(kernel, targets, train[fit], train[check])
+        errors += ((predicted - targets[train[check], :, None]) ** 2).sum((0, 1))
+    return _ridge_path(kernel, targets, train, test)[..., errors.argmin()]
 
 
-def _ridge_path(kernel: np.ndarray, target: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Predictions for every penalty: (test, penalties)."""
+def _ridge_path(kernel: np.ndarray, targets: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Predictions of ``targets`` (n, k) for every penalty: (test, k, penalties)."""
     scores, scores_test = principal_scores(kernel, train, test)
-    mean = target[train].mean()
+    mean = targets[train].mean(0)
     variance = (scores**2).sum(0)  # of each axis
     penalty = PENALTIES * variance.mean() if len(variance) else PENALTIES
-    slopes = (scores.T @ (target[train] - mean))[:, None] / (variance[:, None] + penalty)
-    return mean + scores_test @ slopes
+    slopes = (scores.T @ (targets[train] - mean))[..., None] / (variance[:, None] + penalty)[:, None]
+    return mean[:, None] + np.tensordot(scores_test, slopes, 1)
 
 
 def fit_classes(kernel: np.ndarray, target: np.ndarray, train: np.ndarray, test: np.ndarray, groups: np.ndarray,
@@ -65,7 +71,8 @@ def fit_classes(kernel: np.ndarray, target: np.ndarray, train: np.ndarray, test:
         scale = np.sqrt((scores**2).sum(0).mean() / len(train))
         out[:, present] = _logistic(scores / scale, target[train], scores_test / scale)
     else:
-        out[:, present] = _ridge_classes(kernel, (target[:, None] == present).astype(float), train, test, groups)
+        indicators = (target[:, None] == present).astype(float)
+        out[:, present] = softmax(STEEPNESS * _ridge(kernel, indicators, train, test, groups), axis=1)
     return out
 
 
@@ -75,19 +82,6 @@ def _logistic(scores: np.ndarray, target: np.ndarray, scores_test: np.ndarray) -
 
     with config_context(assume_finite=True, skip_parameter_validation=True):
         return LogisticRegression(C=1.0, max_iter=1000).fit(scores, target).predict_proba(scores_test)
-
-
-def _ridge_classes(kernel: np.ndarray, indicators: np.ndarray, train: np.ndarray, test: np.ndarray,
-                   groups: np.ndarray) -> np.ndarray:
-    """(test, classes) probabilities from ``indicators`` (n, classes); one penalty, with the least squared error."""
-    errors = np.zeros(len(PENALTIES))
-    for fit, check in inner_folds(groups):
-        for column in indicators.T:
-            predicted = _ridge_path(kernel, column, train[fit], train[check])
-            errors += ((predicted - column[train[check], None]) ** 2).sum(0)
-    best = errors.argmin()
-    values = np.stack([_ridge_path(kernel, column, train, test)[:, best] for column in indicators.T], 1)
-    return softmax(STEEPNESS * values, axis=1)
 
 
 def principal_scores(kernel: np.ndarray, train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
