@@ -16,7 +16,7 @@ from headstart.brains.cohort import ScanKey
 from headstart.evaluation.floors import FLOORS
 from headstart.evaluation.metrics import METRICS, PRIMARY, Metric
 from headstart.evaluation.predictions import PARTITIONS, Predictions
-from headstart.evaluation.statistics import Bootstrap, Estimate, Sampled
+from headstart.evaluation.statistics import Bootstrap, Estimate
 from headstart.upstreams.catalogue import CATALOGUE
 
 CONTROL = "control"
@@ -115,10 +115,6 @@ class Study:
     def n_train(self, key: Key) -> int:
         """Labelled people that a row learned from, the mean over its seeds."""
         return round(float(np.mean([result.record.n_train for result in self.cells[key]])))
-
-    def sampled(self, key: Key, partition: str) -> Sampled:
-        """The primary score by seed, resampled."""
-        return self.bootstraps[partition].sample(self.tables[key][partition], self.metric(key.task))
 
     def score(self, table: Predictions, partition: str, metric: Metric) -> Estimate:
         """Mean over seeds with an interval over people and seeds."""
