@@ -3,26 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 
 from headstart.adaptation import TransferReport
 from headstart.files import atomic_write
-from headstart.upstreams.base import Shipped, Upstream
+from headstart.upstreams.base import DOMAINS, Shipped, Upstream
 from headstart.upstreams.fetch import is_here, variants
 
 
 def catalogue_table(upstreams: Iterable[Upstream]) -> Table:
-    """One row for each record, those inside the package first: ``weights list``."""
-    table = Table(Column("name", no_wrap=True), "domain", "backbone", "size", "licence", "proven", "here")
-    for upstream in sorted(upstreams, key=lambda upstream: not _fitting(upstream)):
-        fitting = ", ".join(_fitting(upstream) or upstream.backbones) or "any"
-        table.add_row(upstream.name, upstream.domain or "", fitting,
-                      "" if upstream.parameters is None else f"{upstream.parameters / 1e6:.1f} M",
-                      upstream.licence + ("" if upstream.commercial else " (accept)"),
-                      "yes" if upstream.verified else "unverified", "yes" if is_here(upstream) else "")
+    """A row for each record under what it was learnt from, those inside the package first: ``weights list``.
+
+    It can be read at 80 columns: no cell is cut off.
+    """
+    table = Table(Column("name", no_wrap=True), Column("fits", no_wrap=True), Column("size", justify="right"),
+                  Column("licence", min_width=14),
+                  Column("here", no_wrap=True), box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0),
+                  caption="* accept the licence to fetch it   ? import unverified: no parity with its publisher's network",
+                  caption_justify="left")
+    for heading, group in groupby(sorted(upstreams, key=_place), _heading):
+        table.add_section()
+        table.add_row(f"[bold]{heading}[/]")
+        for upstream in group:
+            table.add_row(*_row(upstream))
     return table
+
+
+def _place(upstream: Upstream) -> int:
+    if _fitting(upstream):
+        return -2
+    return DOMAINS.index(upstream.domain) if upstream.domain else -1
+
+
+def _heading(upstream: Upstream) -> str:
+    return "inside the package" if _place(upstream) < 0 else str(upstream.domain)
+
+
+def _row(upstream: Upstream) -> tuple[str, ...]:
+    marks = ("" if upstream.commercial else "*") + ("" if upstream.verified else "?")
+    return (upstream.name, "\n".join(_fitting(upstream) or upstream.backbones) or "any",
+            "" if upstream.parameters is None else f"{upstream.parameters / 1e6:.0f} M",
+            upstream.licence.split(" (")[0] + marks, "yes" if is_here(upstream) else "")
 
 
 def _fitting(upstream: Upstream) -> list[str]:
