@@ -20,6 +20,7 @@ from headstart.benchmark.results import CELL, cell_folder
 from headstart.benchmark.status import duration, look
 from headstart.cli import app
 from headstart.errors import HeadstartError
+from headstart.files import one_writer
 
 
 def run(*words: str | Path):
@@ -55,6 +56,19 @@ def test_time_left_follows_cells_of_the_same_kind(tmp_path: Path) -> None:
     slow = next(result for result in found.cells if result.cell.task == "ad")
     (slow.folder / CELL).unlink()
     assert look(tmp_path).seconds_left() == 100.0
+
+
+def test_time_left_counts_the_process_that_has_just_ended_a_cell(tmp_path: Path) -> None:
+    write_made_up(tmp_path, failed=0)
+    first, *others = [result for result in read(tmp_path).cells][:5]
+    for result in (first, *others):
+        (result.folder / CELL).unlink()
+    with one_writer(first.folder):  # its lock is held: the cell is running
+        status = look(tmp_path)
+        assert (len(status.running), len(status.waiting)) == (1, 4)
+        assert status.seconds_left() == pytest.approx(5 * 4.2)
+        assert status.seconds_left(beginning=1) == pytest.approx(5 * 4.2 / 2)
+        assert "10.5 s left" in status.line(beginning=1)
 
 
 def test_one_cell_by_hand(tmp_path: Path) -> None:

@@ -46,20 +46,24 @@ class Status:
     def failed(self) -> tuple[CellResult, ...]:
         return self.benchmark.failed
 
-    def seconds_left(self) -> float | None:
-        """By the median time of cells of the same task, backbone and size; None before one is done."""
+    def seconds_left(self, beginning: int = 0) -> float | None:
+        """By the median time of cells of the same task, backbone and size; None before one is done.
+
+        Args:
+            beginning: processes that are free at this instant and take a waiting cell at the next.
+        """
         every = [result.record.seconds for result in self.done]
         if not every:
             return None
         ahead = [self._expected(cell, statistics.median(every)) for cell in (*self.waiting, *self.running)]
-        return sum(ahead) / max(1, len(self.running))
+        return sum(ahead) / max(1, len(self.running) + min(beginning, len(self.waiting)))
 
     def _expected(self, cell: Cell, otherwise: float) -> float:
         alike = [result.record.seconds for result in self.done if _kind(result.cell) == _kind(cell)]
         return statistics.median(alike) if alike else otherwise
 
-    def line(self) -> str:
-        left = self.seconds_left()
+    def line(self, beginning: int = 0) -> str:
+        left = self.seconds_left(beginning)
         time_left = "" if left is None or not self.waiting + self.running else f", {duration(left)} left"
         return (f"{self.benchmark.plan.name}: {len(self.done)} of {len(self.benchmark.plan.cells)} cells done, "
                 f"{len(self.running)} running, {len(self.failed)} failed{time_left}")
@@ -170,4 +174,5 @@ class _Lines:
     def __call__(self) -> None:
         if time.monotonic() - self._last > LINE_SECONDS:
             self._last = time.monotonic()
-            self._console.print(look(self._folder).line(), highlight=False)
+            # Called when a cell has ended: whose process is not counted as running, and goes on at once.
+            self._console.print(look(self._folder).line(beginning=1), highlight=False)
