@@ -39,7 +39,7 @@ def run(repeats: int = 5) -> list[Row]:
             "MONAI, its own decoder": theirs(volumes, 4, 384, 12)}
     seconds = medians(work, repeats)
     own = seconds.pop("headstart")
-    return [Row("masked ViT-Small/8 step, 3 mm", own, seconds, {"MONAI, its own decoder": 4.0},
+    return [Row("masked ViT-Small/8 step, 3 mm", own, seconds, {"MONAI": 4.0},
                 note=f"{BATCH / own:.1f} scans/s in batches of {BATCH}, {torch.get_num_threads()} threads"),
             *(busy(backbone) for backbone in ("cnn-small", "vit-mini"))]
 

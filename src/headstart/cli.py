@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -206,10 +206,10 @@ def pretrain(
     data: Annotated[Path | None, typer.Option(help="A prepared store, needed for real-mri; for video and "
                                                    "natural-images a folder class/file, or a csv with path and label.",
                                               show_default=False)] = None,
-    pool: Annotated[int | None, typer.Option(help="Samples to make, where no data is given. Default: 4000.",
-                                             show_default=False)] = None,
-    generator: Annotated[GeneratorName | None, typer.Option(help="Where the anatomy of simulated brains comes from. "
-                                                                 "Default: anatomy.", show_default=False)] = None,
+    pool: Annotated[int | None, typer.Option(help="Samples to make where no data is given, or to use of the files in "
+                                                  "--data. Default: 4000.", show_default=False)] = None,
+    generator: Annotated[Literal["anatomy", "labelmaps"] | None, typer.Option(
+        help="Where the anatomy of simulated brains comes from. Default: anatomy.", show_default=False)] = None,
     labelmaps: Annotated[Path | None, typer.Option(help="Folder of FreeSurfer-style label maps.",
                                                    show_default=False)] = None,
     volume: Annotated[Volume | None, typer.Option(help="Grid. Default: 4mm.", show_default=False)] = None,
@@ -239,6 +239,8 @@ def pretrain(
     busy = f", network busy {cost['busy']:.0%} of the time" if "busy" in cost else ""  # made by an older version
     typer.echo(f"{cost['samples']:,} samples in {cost['steps']:,} steps and {cost['hours']:.2f} h: "
                f"{cost['samples_per_second']:.0f} samples/s{busy}, at most {memory:.1f} GiB")
+    for warning in record.get("warnings", []):
+        typer.echo(f"warning: {warning}", err=True)
     typer.echo(f"Start: {out}\nIts report: headstart report {out}")
     typer.echo(f"Use it: headstart finetune ... --backbone {asked.backbone} --upstream {out}")
 

@@ -57,6 +57,7 @@ def test_options_go_before_the_file() -> None:
     ("source: video", r"'backbone': field required"),
     ("backbone: cnn-small\nsource: books", r"'source'.*synthetic-mri"),
     ("backbone: cnn-small\nbatch_size: 0", r"'batch_size'"),
+    ("backbone: cnn-small\nprobe: 2", r"a probe of 2 brains reads nothing.*--probe 20"),
     ("backbone: [", "cannot be read as YAML"),
     ("just words", "holds no settings"),
 ])

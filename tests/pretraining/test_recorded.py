@@ -20,12 +20,13 @@ from headstart.pretraining.pool import Label, Pool
 from headstart.pretraining.recorded import write_pool
 from headstart.pretraining.recorded.clips import read_clip
 from headstart.pretraining.recorded.files import CLIPS, PICTURES, Recorded, find_files, some_of
+from headstart.pretraining.recorded.pictures import _grey
 
 SPEC = volume_spec("4mm")
 FASHION = Path(os.environ.get("HEADSTART_FASHION_MNIST", "/usr/share/datasets/fashion-mnist"))
 
 
-def test_real_clips_become_a_pool(clips: Path) -> None:
+def test_real_clips_become_a_pool(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = PretrainConfig(source="video", backbone="cnn-small", data=clips)
     path = pool_of(config, jobs=2)
     pool, store = Pool.open(path), Store.open(path)
@@ -37,7 +38,11 @@ def test_real_clips_become_a_pool(clips: Path) -> None:
     assert volumes[volumes != 0].mean() == pytest.approx(0.5, abs=0.05)
     assert not any(stored.scan.simulated for stored in store.scans)
     assert "broken.mp4" in (path / "failed.tsv").read_text()
+    capsys.readouterr()
     assert pool_of(config, jobs=1) == path
+    assert "1 of 5 files could not be read and are left out" in capsys.readouterr().err  # said of a kept pool too
+    assert len(Store.open(pool_of(config.model_copy(update={"pool": 3}), jobs=1))) >= 2
+    assert "3 of the 5 files" in capsys.readouterr().err
 
 
 def test_a_clip_is_the_right_way_up_and_time_runs_along_x(tmp_path: Path) -> None:
@@ -105,8 +110,34 @@ def test_tables(clips: Path, tmp_path: Path) -> None:
     expected = [Recorded(tmp_path / "abc_000010_000020.mp4", "ride")]
     assert find_files(tmp_path / "plain.csv", CLIPS) == expected
     assert find_files(tmp_path / "kinetics.csv", CLIPS) == expected
-    with pytest.raises(HeadstartError, match="lacks the columns path and label"):
+    with pytest.raises(HeadstartError, match="lacks the column path"):
         find_files(tmp_path / "bad.csv", CLIPS)
+
+
+def test_rows_without_files_are_counted_and_files_listed_twice_are_one(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "list.csv").write_text("path\na.mp4\na.mp4\ngone.mp4\n")
+    assert find_files(tmp_path / "list.csv", CLIPS) == [Recorded(tmp_path / "a.mp4", "")]
+    assert "1 of 3 rows" in capsys.readouterr().err
+    (tmp_path / "list.csv").write_text("path,label\na.mp4,one\na.mp4,two\n")
+    with pytest.raises(HeadstartError, match="is listed as one and as two"):
+        find_files(tmp_path / "list.csv", CLIPS)
+
+
+def test_files_without_classes_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"never opened")
+    with pytest.raises(HeadstartError, match="says of no file which class it is"):
+        pool_of(PretrainConfig(source="natural-images", backbone="cnn-small", data=tmp_path), jobs=1)
+
+
+def test_a_picture_of_sixteen_bits_keeps_its_greys(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    Image.fromarray((ramp // 257).astype(np.uint8)).save(tmp_path / "plain.png")
+    deep, plain = (_grey(tmp_path / name) for name in ("deep.png", "plain.png"))
+    assert np.abs(deep - plain).max() < 0.02
+    assert plain.min() < 0.05 < 0.95 < plain.max()
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -61,12 +62,35 @@ def test_a_curve_survives_torn_lines_and_steps_that_are_told_twice(tmp_path: Pat
     assert curve.averaged() == ([1, 2, 3, 4], [0.5, 1.0, 1.5, 2.0])
 
 
-@pytest.mark.parametrize("objective", ["masked", "contrastive"])
-def test_two_processes_do_what_one_does(objective: str, toy_store: Path, tmp_path: Path) -> None:
+def test_killed_without_a_word_it_ends_with_the_same_weights(toy_store: Path, tmp_path: Path) -> None:
+    """SIGKILL twice in the middle of training."""
+    def call(out: Path) -> list[str]:
+        return list(map(str, [
+            sys.executable, "-m", "headstart.cli", "pretrain", "--backbone", "cnn-small", "--data", toy_store,
+            "--budget-samples", 310, "--batch-size", 8, "--probe", 0, "--out", out]))
+
+    curve, killed = Curve(tmp_path / "parts" / "training" / "curve.jsonl"), 0
+    for lines in (3, 12):
+        process = subprocess.Popen(call(tmp_path / "parts"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and len(curve.read()) < lines:
+            time.sleep(0.005)
+        process.kill()
+        killed += process.wait() == -signal.SIGKILL
+    assert killed == 2
+    for name in ("parts", "whole"):
+        done = subprocess.run(call(tmp_path / name), capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+    parts, whole = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("parts", "whole"))
+    assert parts == whole
+
+
+@pytest.mark.parametrize(("objective", "backbone"), [
+    ("masked", "cnn-small"), ("contrastive", "cnn-small"), ("supervised", "cnn-small"), ("supervised", "vit-mini")])
+def test_two_processes_do_what_one_does(objective: str, backbone: str, toy_store: Path, tmp_path: Path) -> None:
     """The same batches, losses and weights, up to the order of sums; the shares of a batch are not all equal."""
-    config = config_of(toy_store, objective=objective, batch_size=8, budget_samples=32)
+    config = config_of(toy_store, objective=objective, backbone=backbone, batch_size=8, budget_samples=32)
     one = pretrain(config, tmp_path / "one", jobs=1)
-    options = ["--backbone", "cnn-small", "--data", toy_store, "--budget-samples", 32, "--batch-size", 8,
+    options = ["--backbone", backbone, "--data", toy_store, "--budget-samples", 32, "--batch-size", 8,
                "--probe", 0, "--objective", objective, "--out", tmp_path / "two"]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "headstart.cli"]
     alone = {name: value for name, value in os.environ.items() if name not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}

@@ -20,6 +20,7 @@ from headstart.errors import HeadstartError
 from headstart.modelfolder import load_model, read_config
 from headstart.pretraining.config import PretrainConfig
 from headstart.pretraining.pool import Label, Pool
+from headstart.pretraining.procedural import write_pool as write_procedural
 from headstart.pretraining.run import pretrain
 from headstart.upstreams import domain_of, load_into
 
@@ -98,6 +99,37 @@ def test_a_start_is_shipped_with_what_it_learnt_from(start: Path, tmp_path: Path
     assert read_config(tmp_path / "starts" / "synthetic-mri" / "cnn-small-4mm").domain == "synthetic-mri"
 
 
+def test_a_store_of_another_grid_or_of_clips_is_refused(toy_store: Path, tmp_path: Path) -> None:
+    with pytest.raises(HeadstartError, match=r"is a store at 4mm, and --volume is 2mm"):
+        pretrain(config_of(toy_store, volume="2mm"), tmp_path / "out", jobs=1)
+    clips = write_procedural(tmp_path / "clips", "procedural-video", n=4, seed=0, volume="4mm", progress=False)
+    for source in ("real-mri", "synthetic-mri"):
+        with pytest.raises(HeadstartError, match=rf"holds clips or pictures, and the source is {source}"):
+            pretrain(config_of(clips, source=source), tmp_path / "out", jobs=1)
+
+
+def test_what_ldm100k_brains_were_drawn_for_is_learnt(toy_store: Path, tmp_path: Path) -> None:
+    stored = Store.open(toy_store)
+    drawn = [replace(s.scan, columns={"ventricular_volume": f"{i / 8}", "brain_volume": f"{1 - i / 9}", "brain_rel":
+                                      f"{1000 + i}"}) for i, s in enumerate(stored.scans[:4])]
+    with StoreWriter(tmp_path / "ldm", Contract(volume="4mm")) as writer:
+        writer.append_many(drawn, stored.rows(range(4)))
+    names = [label.name for label in Pool.open(tmp_path / "ldm").labels]
+    assert {"age", "ventricular_volume", "brain_volume", "log_brain"} <= set(names)
+
+
+def test_a_loss_that_rises_is_said(toy_store: Path, tmp_path: Path) -> None:
+    wild = pretrain(config_of(toy_store, learning_rate=30.0), tmp_path / "wild", jobs=1)
+    assert wild["curve"]["loss"][-1] > wild["curve"]["loss"][0]
+    assert "the training loss rose" in wild["warnings"][0]
+
+
+def test_a_folder_of_another_program_is_left_alone(toy_store: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(HeadstartError, match=r"holds a model that pretrain did not make.*another --out"):
+        pretrain(config_of(toy_store), tmp_path, jobs=1)
+
+
 def test_a_finished_start_is_left_alone(start: Path, toy_store: Path) -> None:
     before = (start / "model.safetensors").stat().st_mtime_ns
     pretrain(config_of(toy_store), start, jobs=1)
@@ -114,5 +146,5 @@ def test_unlabelled_scans_are_refused(toy_store: Path, tmp_path: Path) -> None:
     bare = [replace(s.scan, age_years=None, sex=None, columns={}) for s in stored.scans[:4]]
     with StoreWriter(tmp_path / "bare", Contract(volume="4mm")) as writer:
         writer.append_many(bare, stored.rows(range(4)))
-    with pytest.raises(HeadstartError, match="no scan with age, sex, regional volumes or a class"):
+    with pytest.raises(HeadstartError, match="none of the samples to learn from has an age"):
         pretrain(config_of(tmp_path / "bare"), tmp_path / "out", jobs=1)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-import re
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,6 +88,25 @@ def test_an_own_model_comes_back_without_its_head(tmp_path: Path, backbone: str)
     assert all(torch.equal(value, trained[key]) for key, value in net.state_dict().items())
     assert not report.adapted
     assert {"head.weight", "head.bias", "norm.weight", "target_mean"} <= set(report.dropped)
+
+
+def test_the_folder_of_a_run_stands_for_its_model_and_what_has_none_is_refused(tmp_path: Path) -> None:
+    """What finetune wrote holds its model in ``model``; what pretrain has not ended holds none yet."""
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    own_folder(tmp_path / "run" / "model", "cnn-small", "4mm")
+    assert identity(tmp_path / "run", "cnn-small", SPEC) == identity(tmp_path / "run" / "model", "cnn-small", SPEC)
+    assert load_into(tmp_path / "run", build_backbone("cnn-small", SPEC), "cnn-small", SPEC).copied
+    assert domain_of(tmp_path / "run", "cnn-small", SPEC) == domain_of(tmp_path / "run" / "model", "cnn-small", SPEC)
+    for name, files, message in (("empty", [], r"is not a headstart model"), ("begun", ["request.json"], r"not ended"),
+                                 ("torn", ["config.json"], r"lacks its weights")):
+        (tmp_path / name).mkdir()
+        for file in files:
+            (tmp_path / name / file).write_text("{}")
+        for ask in (identity, domain_of):
+            with pytest.raises(HeadstartError, match=message):
+                ask(tmp_path / name, "cnn-small", SPEC)
+        with pytest.raises(HeadstartError, match=message):
+            load_into(tmp_path / name, build_backbone("cnn-small", SPEC), "cnn-small", SPEC)
 
 
 def test_an_own_vit_moves_to_another_volume(tmp_path: Path) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from headstart.benchmark_report.claims import Finding
-from headstart.benchmark_report.collect import Study, domain_of
+from headstart.benchmark_report.collect import Key, Study, domain_of
 from headstart.benchmark_report.comparisons import Comparison, gain_unit
 from headstart.benchmark_report.curves import Saved
-from headstart.benchmark_report.groups import GroupGain
+from headstart.benchmark_report.groups import Gap, GroupGain, Trust
 from headstart.benchmark_report.pooled import PooledGain
 from headstart.benchmark_report.tables import cohort
+from headstart.evaluation.predictions import PARTITIONS
 from headstart.evaluation.statistics import Estimate
 from headstart.report.page import csv_text
 
@@ -64,19 +65,57 @@ def _score_rows(study: Study) -> Iterator[list[Any]]:
 
 def saved_csv(saved: Sequence[Saved]) -> str:
     """Scans that scratch would need; ``beyond`` and ``below`` say which of value, low and high end its curve."""
-    header = [*ROW, "partition", "scans", "needs", "needs_low", "needs_high", "beyond", "below"]
+    header = [*ROW, "partition", "scans", "needs", "needs_low", "needs_high", "beyond", "below", "told"]
     return csv_text(header, ([
         *_row(one.key), one.partition, one.worth.scans, *map(_number, (one.worth.value, one.worth.low, one.worth.high)),
-        _which(one.worth.at_least), _which(one.worth.at_most)] for one in saved))
+        _which(one.worth.at_least), _which(one.worth.at_most), "yes" if one.worth.told else "no"] for one in saved))
 
 
-def groups_csv(groups: Sequence[GroupGain]) -> str:
+def groups_csv(study: Study, groups: Sequence[GroupGain]) -> str:
     """Gains by site, sex and age band."""
-    header = [*ROW, "partition", "by", "group", "people", "seeds", *_names("score"), "best_floor",
-              *_names("floor"), *_names("gain")]
+    header = [*ROW, "cohort", "partition", "by", "group", "people", "seeds", "metric", *_names("scratch"),
+              *_names("score"), "best_floor", *_names("floor"), *_names("gain"), "gain_unit"]
     return csv_text(header, ([
-        *_row(one.key), one.partition, one.grouping, one.group, one.gain.absolute.n, one.gain.seeds,
-        *_numbers(one.score), *_floor(one.floor), *_numbers(one.gain.absolute)] for one in groups))
+        *_row(one.key), cohort(study.task(one.key).simulated), one.partition, one.grouping, one.group,
+        one.gain.absolute.n, one.gain.seeds, study.metric(one.key.task).name, *_numbers(one.scratch),
+        *_numbers(one.score), *_floor(one.floor), *_numbers(one.gain.absolute), _unit(study, one.key)]
+        for one in groups))
+
+
+def gaps_csv(study: Study, gaps: Sequence[Gap]) -> str:
+    """What is lost at other sites; p is of the narrowing, unadjusted."""
+    header = [*ROW, "metric", *_names("loss"), *_names("narrowed"), "unit", "people", "p"]
+    nothing = Estimate(None, None, None, 0)
+    return csv_text(header, ([
+        *_row(one.key), study.metric(one.key.task).name, *_numbers(one.loss), *_numbers(one.narrowed or nothing),
+        _unit(study, one.key), one.loss.n, _number(one.p)] for one in gaps))
+
+
+def trust_csv(found: Sequence[Trust]) -> str:
+    """Calibration of probabilities; errors and correlations of ages, as they are and bias-corrected."""
+    header = [*ROW, "partition", "metric", "corrected", "people", *_names("score")]
+    return csv_text(header, (
+        [*_row(one.key), partition, metric, corrected, score.n, *_numbers(score)]
+        for one in found for partition, metric, corrected, score in _trusted(one)))
+
+
+def _trusted(one: Trust) -> Iterator[tuple[str, str, str, Estimate]]:
+    for (partition, metric), score in one.scores.items():
+        yield partition, metric, "no", score
+    for partition in PARTITIONS if one.corrected else ():
+        for metric in ("mae", "r"):
+            yield partition, metric, "yes", getattr(one.corrected, partition)[metric]
+
+
+def starts_csv(study: Study) -> str:
+    """What each start is."""
+    return csv_text(["upstream", "backbone", "trained_on", "mode", "weights"], (
+        [row.upstream, row.backbone, domain_of(row.upstream), row.mode, row.weights]
+        for row in study.benchmark.plan.rows))
+
+
+def _unit(study: Study, key: Key) -> str:
+    return gain_unit(study.metric(key.task), study.benchmark.plan.task(key.task).unit)
 
 
 def pooled_csv(pooled: Sequence[PooledGain]) -> str:

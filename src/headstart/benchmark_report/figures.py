@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
 import numpy as np
@@ -24,7 +25,8 @@ PLOT = (232.0, 640.0)  # where forest plots draw, between labels and numbers
 PANEL = (460, 330)
 FLOOR_SHOWN = "voxels"
 FULL_COLOUR_PERCENT = 20.0
-CELL_HEIGHT, LABEL_WIDTH = 30, 236
+CELL_HEIGHT, LABEL_WIDTH = 30, 330
+DASHES = 4  # kinds of lines in the style sheet
 
 
 # --- forest
@@ -33,9 +35,7 @@ CELL_HEIGHT, LABEL_WIDTH = 30, 236
 def forest(comparisons: Sequence[Comparison], title: str) -> Markup:
     """Gains of every start of one task over scratch, by backbone, inside and outside; zero is scratch."""
     unit = gain_unit(comparisons[0].metric, comparisons[0].unit)
-    ends = [end for one in comparisons for end in (one.gain.absolute.low, one.gain.absolute.high,
-                                                   one.gain.absolute.value) if end is not None]
-    scale = Scale.around([0.0, *_calm(ends)], *PLOT)
+    scale = Scale.around([0.0, *_calm(comparisons)], *PLOT)
     parts, y = [], 8.0
     for backbone, rows in groupby(comparisons, key=lambda one: one.key.backbone):
         parts.append(element("text", backbone, x=12, y=y + 22, class_="label strong"))
@@ -48,12 +48,18 @@ def forest(comparisons: Sequence[Comparison], title: str) -> Markup:
                    *parts)
 
 
-def _calm(ends: Sequence[float]) -> list[float]:
-    """The ends of intervals, without letting one hopeless interval squeeze all others."""
-    if not ends:
+def _calm(comparisons: Sequence[Comparison]) -> list[float]:
+    """The ends of intervals; one hopeless interval may not squeeze all others, but what can be told is shown whole."""
+    every, told = [], []
+    for one in comparisons:
+        found = one.gain.absolute
+        ends = [end for end in (found.low, found.high, found.value) if end is not None]
+        every += ends
+        told += [abs(end) for end in ends] if one.verdict != "cannot be told" else []
+    if not every:
         return [-1.0, 1.0]
-    bound = 3 * float(np.median(np.abs(ends))) or 1.0
-    return [min(max(end, -bound), bound) for end in ends]
+    bound = max([3 * float(np.median(np.abs(every))), *told]) or 1.0
+    return [min(max(end, -bound), bound) for end in every]
 
 
 def _forest_row(key: Key, both: Sequence[Comparison], scale: Scale, top: float, unit: str) -> Markup:
@@ -80,8 +86,16 @@ def _gain_mark(one: Comparison, scale: Scale, y: float, unit: str) -> Markup:
     if found.low is not None and found.high is not None:
         parts.append(element("line", x1=scale.clipped(found.low), x2=scale.clipped(found.high), y1=y, y2=y,
                              class_=f"whisker {one.partition}"))
+        parts += [_goes_on(scale(scale.high), y, 7, one.partition)] if found.high > scale.high else []
+        parts += [_goes_on(scale(scale.low), y, -7, one.partition)] if found.low < scale.low else []
     tip = _tip(one.key, one.gain, unit)
     return Markup("").join([*parts, marker(scale.clipped(found.value), y, one.partition, tip)])
+
+
+def _goes_on(x: float, y: float, length: float, partition: str) -> Markup:
+    """An arrow's head where an interval leaves the figure."""
+    return element("path", d=f"M{x - length:.1f} {y - 4.5:.1f}L{x:.1f} {y:.1f}L{x - length:.1f} {y + 4.5:.1f}",
+                   class_=f"whisker arrow {partition}")
 
 
 def _tip(key: Key, gain: Gain, unit: str) -> str:
@@ -90,19 +104,31 @@ def _tip(key: Key, gain: Gain, unit: str) -> str:
             f"({signed_interval(gain.absolute, digits)}), {gain.seeds} seeds")
 
 
-def _short(name: str, longest: int = 26) -> str:
+def _short(name: str, longest: int = 27) -> str:
     return name if len(name) <= longest else name[: longest - 1] + "…"
 
 
 # --- few-shot curves
 
 
+def strokes(upstreams: Sequence[str]) -> dict[str, str]:
+    """How each start's line is drawn: the colour of what it was trained on, and dashes of its own among those."""
+    taken: Counter[str] = Counter()
+    found = {}
+    for upstream in upstreams:
+        domain = domain_of(upstream)
+        found[upstream] = f"d-{domain} dash{taken[domain] % DASHES}"
+        taken[domain] += 1
+    return found
+
+
 def few_shot(curves: Sequence[Curve], floor: Sequence[tuple[int, float]], metric: Metric, unit: str,
-             title: str) -> Markup:
+             title: str, drawn: Mapping[str, str]) -> Markup:
     """Score by training size, one line and band a start (same task, backbone and partition).
 
     Args:
         floor: (training size, score) of a floor.
+        drawn: see ``strokes``.
     """
     width, height = PANEL
     sizes = sorted({point.n_train for curve in curves for point in curve.points})
@@ -113,7 +139,7 @@ def few_shot(curves: Sequence[Curve], floor: Sequence[tuple[int, float]], metric
     label = metric.label + (f" ({unit})" if metric.in_units and unit else "")
     parts = [_band(curve, across, up) for curve in curves]
     parts += [polyline([(across(float(np.log(size))), up(value)) for size, value in floor], "curve floor")]
-    parts += [_line(curve, across, up, metric) for curve in curves]
+    parts += [_line(curve, across, up, metric, drawn[curve.upstream]) for curve in curves]
     return drawing(width, height, title, _size_axis(across, sizes, height - 52),
                    y_axis(up, 62, width - 14, f"{label}, {metric.better} is better"), *parts)
 
@@ -137,14 +163,13 @@ def _band(curve: Curve, across: Scale, up: Scale) -> Markup:
     return element("polygon", points=points, class_=f"shade d-{domain_of(curve.upstream)}")
 
 
-def _line(curve: Curve, across: Scale, up: Scale, metric: Metric) -> Markup:
-    domain = domain_of(curve.upstream)
+def _line(curve: Curve, across: Scale, up: Scale, metric: Metric, style: str) -> Markup:
     points = [(across(float(np.log(point.n_train))), up(point.score.value or 0.0)) for point in curve.points]
     dots = [element("circle", element("title", f"{curve.upstream}, {point.n_train} scans: "
                                       f"{number(point.score.value, metric)} ({interval(point.score, metric)})"),
-                    cx=x, cy=y, r=4.0, class_=f"dot d-{domain}")
+                    cx=x, cy=y, r=4.0, class_=f"dot {style}")
             for (x, y), point in zip(points, curve.points, strict=True)]
-    return Markup("").join([polyline(points, f"curve d-{domain}"), *dots])
+    return Markup("").join([polyline(points, f"curve {style}"), *dots])
 
 
 def floor_curve(study: Study, task: str, partition: str) -> list[tuple[int, float]]:
@@ -175,7 +200,7 @@ def heat_map(study: Study, comparisons: Sequence[Comparison], title: str) -> Mar
     parts = list(_heat_head(columns, wide))
     for y, row in enumerate(rows):
         top = 66 + y * CELL_HEIGHT
-        parts.append(element("text", _short(f"{row[0]} · {row[1]}", 34), x=LABEL_WIDTH - 12, y=top + 20, class_="tick",
+        parts.append(element("text", _short(f"{row[0]} · {row[1]}", 50), x=LABEL_WIDTH - 12, y=top + 20, class_="tick",
                              text_anchor="end"))
         parts += [_heat_cell(found[row + column], LABEL_WIDTH + x * wide, top, wide)
                   for x, column in enumerate(columns) if row + column in found]

@@ -84,12 +84,13 @@ def _gap(study: Study, key: Key) -> Gap:
 
 @dataclass(frozen=True)
 class GroupGain:
-    """The gain among some people only; ``n`` is theirs, and so is the best floor."""
+    """The gain among some people only; ``n`` is theirs, and so are both scores and the best floor."""
 
     key: Key
     partition: str
     grouping: str
     group: str
+    scratch: Estimate
     score: Estimate
     floor: tuple[str, Estimate] | None
     gain: Gain
@@ -127,14 +128,15 @@ def _group_gains(study: Study, key: Key, partition: str, scans: Scans) -> Iterat
 
 
 def _one_group(study: Study, key: Key, partition: str, pair: Pair
-               ) -> tuple[Estimate, tuple[str, Estimate] | None, Gain] | None:
+               ) -> tuple[Estimate, Estimate, tuple[str, Estimate] | None, Gain] | None:
     """None for few people, or people of one class only."""
     classification = study.task(key).kind == "classification"
     if pair.start.num_subjects < SMALLEST_GROUP or (classification and len(set(pair.start.truth)) < 2):
         return None
     metric, bootstrap = study.metric(key.task), study.bootstraps[partition]
     floor = study.best_floor(key, partition, frozenset(pair.start.keys))
-    return study.score(pair.start, partition, metric), floor, gain(bootstrap, pair, metric)
+    start, scratch = (study.score(table, partition, metric) for table in (pair.start, pair.other))
+    return scratch, start, floor, gain(bootstrap, pair, metric)
 
 
 def _groupings(table: Predictions, task: PlannedTask, scans: Scans) -> Iterator[tuple[str, np.ndarray]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -18,9 +18,9 @@ from headstart.benchmark_report.brains import example_brains
 from headstart.benchmark_report.claims import Finding, findings
 from headstart.benchmark_report.collect import DOMAINS, Key, Study, domain_of
 from headstart.benchmark_report.comparisons import Comparison, TaskGain, compare_all, task_gains
-from headstart.benchmark_report.curves import Curve, Saved, curves, scans_saved
-from headstart.benchmark_report.groups import GroupGain, gaps, group_gains, trust
-from headstart.benchmark_report.pooled import PooledGain, pooled_gains
+from headstart.benchmark_report.curves import Curve, curves, scans_saved
+from headstart.benchmark_report.groups import Trust, gaps, group_gains, trust
+from headstart.benchmark_report.pooled import pooled_gains
 from headstart.benchmark_report.tables import Table
 from headstart.environment import environment
 from headstart.errors import HeadstartError
@@ -74,18 +74,25 @@ def write(folder: str | Path, replicates: int = REPLICATES) -> Path:
 
 def _render(study: Study, compared: Sequence[Comparison], claims: Sequence[Finding]) -> str:
     saved, groups, drawn, pooled = scans_saved(study), group_gains(study), curves(study), pooled_gains(study)
+    lost, trusted = gaps(study), trust(study)
     return template_environment(TEMPLATES).get_template("benchmark.html.j2").render(
         study=study, plan=study.benchmark.plan, words=words, tables=tables, domains=_domains(study),
         summary=words.summary(study, compared, claims), warnings=words.warnings(study, compared),
         task_gains=_tiles(study), claims=tables.claims_table(claims), gains=tables.gains_table(study, compared),
         scores=tables.scores_table(study), saved=tables.saved_table(saved, study),
-        gaps=tables.gaps_table(study, gaps(study)), groups=tables.groups_table(groups, study),
-        pooled=tables.pooled_table(pooled), trust=_trust_tables(study),
+        gaps=tables.gaps_table(study, lost), groups=tables.groups_table(groups, study),
+        pooled=tables.pooled_table(pooled), trust=_trust_tables(study, trusted),
         forests=_forests(study, compared),
-        few_shot=list(_few_shot(study, drawn)), heat_map=figures.heat_map(study, compared, "Relative gains"),
+        few_shot=list(_few_shot(study, drawn)), strokes=figures.strokes(study.benchmark.plan.upstreams),
+        heat_map=figures.heat_map(study, compared, "Relative gains"),
         panels={task.name: _panels(study, task.name) for task in study.tasks}, brains=example_brains(study),
         receipts=_receipts(study), starts=tables.starts_table(study), environment=environment(), flat=flat,
-        references=REFERENCES, downloads=_downloads(study, compared, claims, saved, groups, pooled),
+        references=REFERENCES, downloads=_downloads(study, {
+            COMPARISONS: csv_files.comparisons_csv(compared), CLAIMS: csv_files.claims_csv(claims),
+            "scores.csv": csv_files.scores_csv(study), "scans-saved.csv": csv_files.saved_csv(saved),
+            "gaps.csv": csv_files.gaps_csv(study, lost), "groups.csv": csv_files.groups_csv(study, groups),
+            "trust.csv": csv_files.trust_csv(trusted), "starts.csv": csv_files.starts_csv(study),
+            **({"pooled.csv": csv_files.pooled_csv(pooled)} if pooled else {})}),
         **assets(TEMPLATES))
 
 
@@ -100,8 +107,7 @@ def _tiles(study: Study) -> list[tuple[str, list[TaskGain]]]:
     return [(task, list(found)) for task, found in groupby(task_gains(study), key=lambda one: one.task)]
 
 
-def _trust_tables(study: Study) -> list[Table]:
-    found = trust(study)
+def _trust_tables(study: Study, found: Sequence[Trust]) -> list[Table]:
     every = (tables.trust_table(study, found, kind) for kind in ("classification", "regression"))
     return [table for table in every if table is not None]
 
@@ -115,9 +121,10 @@ def _forests(study: Study, compared: Sequence[Comparison]) -> list[tuple[str, Ma
 
 def _few_shot(study: Study, drawn: Sequence[Curve]) -> Iterator[tuple[str, list[tuple[str, Markup]]]]:
     """(task, [(heading, figure)]) of every backbone and partition, where there is more than one training size."""
+    plan = study.benchmark.plan
     for task in study.tasks:
         panels = []
-        for backbone in study.benchmark.plan.backbones:
+        for backbone in plan.backbones:
             for partition in PARTITIONS:
                 some = [curve for curve in drawn if (curve.task, curve.backbone, curve.partition) ==
                         (task.name, backbone, partition)]
@@ -125,7 +132,7 @@ def _few_shot(study: Study, drawn: Sequence[Curve]) -> Iterator[tuple[str, list[
                     heading = f"{backbone}, {partition}"
                     panels.append((heading, figures.few_shot(
                         some, figures.floor_curve(study, task.name, partition), study.metric(task.name), task.unit,
-                        f"{words.task_title(task.name)}: {heading}")))
+                        f"{words.task_title(task.name)}: {heading}", figures.strokes(plan.upstreams))))
         if panels:
             yield task.name, panels
 
@@ -174,15 +181,11 @@ def _receipts(study: Study) -> list[tuple[str, str, list[tuple[str, list[tuple[s
             for (backbone, upstream), receipt in first.items()]
 
 
-def _downloads(study: Study, compared: Sequence[Comparison], claims: Sequence[Finding], saved: Sequence[Saved],
-               groups: Sequence[GroupGain], pooled: Sequence[PooledGain]) -> list[tuple[str, str]]:
-    """(file name, data URI): the tables of the page, for machines."""
-    texts = {COMPARISONS: csv_files.comparisons_csv(compared), CLAIMS: csv_files.claims_csv(claims),
-             "scores.csv": csv_files.scores_csv(study), "scans-saved.csv": csv_files.saved_csv(saved),
-             "groups.csv": csv_files.groups_csv(groups), "pooled.csv": csv_files.pooled_csv(pooled),
-             "cells.csv": _cells_csv(study), "plan.json": json.dumps(study.benchmark.plan.to_json(), indent=1),
+def _downloads(study: Study, texts: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(file name, data URI): the tables of the page, for machines, and what they were made from."""
+    every = {**texts, "cells.csv": _cells_csv(study), "plan.json": json.dumps(study.benchmark.plan.to_json(), indent=1),
              "references.bib": bibtex()}
-    return [(name, data_uri(name, text)) for name, text in texts.items()]
+    return [(name, data_uri(name, text)) for name, text in every.items()]
 
 
 def _cells_csv(study: Study) -> str:

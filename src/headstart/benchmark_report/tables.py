@@ -136,7 +136,7 @@ def claims_table(findings: Sequence[Finding]) -> Table:
     return Table("claims", "One by one", "mean over all starts that a claim may be about; p "
                  "adjusted over the claims on one kind of cohort (Holm)",
                  ("Claim", "The paper", "Cohort", "Ours, 95 % interval", "Relative to scratch", "p, adjusted", "n",
-                  "It …"), rows)
+                  "Verdict"), rows)
 
 
 def _figure(printed: str) -> Cell:
@@ -167,7 +167,8 @@ def gains_table(study: Study, comparisons: Sequence[Comparison]) -> Table:
     return Table("gains", "Every comparison with scratch", "same backbone, same training people, same test people, "
                  "same seeds; a positive gain favours the start; p adjusted within a training size (Holm), unadjusted "
                  "under it; DeLong’s p is shown, and does not decide; the best floor is the simple predictor that "
-                 "does best on the same people",
+                 "does best on the same people; a relative gain also carries how sure scratch’s own score is, so that "
+                 "its interval may hold zero where that of the gain does not",
                  ("Task", "Backbone", "Start", "Trained on", "Tested", "Scratch", "Start’s score", "Gain",
                   "Relative gain", "Best floor", "p, adjusted", "n", "Start is"), rows, (0, 1, 2, 3, 4, 12))
 
@@ -216,12 +217,23 @@ def saved_table(saved: Sequence[Saved], study: Study) -> Table:
                   text(one.partition), Cell(f"{one.worth.scans:.0f}", value=one.worth.scans),
                   Cell(_bounded(one.worth, 0), f"{_bounded(one.worth, 1)} to {_bounded(one.worth, 2)}",
                        one.worth.value),
-                  Cell(signed(one.worth.saved, 0) + (" or more" if one.worth.at_least[0] else ""),
-                       value=one.worth.saved)) for one in saved)
+                  _saved(one.worth)) for one in saved)
     return Table("saved", "What a head start is worth in labelled scans", "scratch’s curve, made monotone, read the "
-                 "other way round; ≥ and ≤ mark the ends of that curve: beyond them nothing was measured",
+                 "other way round; ≥ and ≤ mark the ends of that curve: beyond them nothing was measured, and an "
+                 "interval from one end to the other tells nothing",
                  ("Task", "Backbone", "Start", "Tested", "Labelled scans used", "Scratch needs", "Scans saved"), rows,
                  (0, 3))
+
+
+def _saved(worth: Worth) -> Cell:
+    """Scans that need no label, where the interval says anything of them."""
+    if not worth.told:
+        return Cell(MARKS["cannot be told"], value="")
+    beyond = " or more" if worth.at_least[0] else " or fewer" if worth.at_most[0] else ""
+    low, high = (end - worth.scans for end in (worth.low, worth.high))
+    between = (f"{signed(low, 0)}{' or fewer' if worth.at_most[1] else ''} to {signed(high, 0)}"
+               f"{' or more' if worth.at_least[2] else ''}")
+    return Cell(signed(worth.saved, 0) + beyond, between, worth.saved)
 
 
 def _bounded(worth: Worth, place: int) -> str:
@@ -240,7 +252,8 @@ def gaps_table(study: Study, gaps: Sequence[Gap]) -> Table:
                  for one in gaps)
     return Table("gaps", "What is lost at other sites", "inside minus outside, positive where outside is worse; other "
                  "people, so the loss also holds what differs between them; narrowing is scratch’s loss minus the "
-                 "start’s", ("Task", "Backbone", "Start", "Lost outside", "Narrowed by", "p"), rows, (0,))
+                 "start’s, its p unadjusted", ("Task", "Backbone", "Start", "Lost outside", "Narrowed by", "p"), rows,
+                 (0,))
 
 
 def pooled_table(pooled: Sequence[PooledGain]) -> Table:

@@ -12,8 +12,12 @@ from headstart.benchmark_report.pooled import pools
 from headstart.benchmark_report.tables import gain_digits, signed, signed_interval
 from headstart.evaluation.results import FEWEST_SEEDS, SMALL
 from headstart.evaluation.statistics import REPLICATES
+from headstart.evaluation.summary import number
 from headstart.report.words import ASKED_FIRST, TASKS
 
+FROZEN_MODES = ("probe", "knn", "frozen")
+FROZEN = (" Only a read-out learned from the labels: features stayed as they were, scratch being a network that never "
+          "learned anything. What fine-tuning makes of a start is another question.")
 MISSING = "Cells that are not done are missing from every number below."
 
 
@@ -48,7 +52,8 @@ def _asked(study: Study) -> str:
     return (f"Does a model that has learned from something else first make better use of a few labelled brain scans? "
             f"{plural(len({row.upstream for row in starts}), 'head start')} in "
             f"{plural(len(plan.backbones), 'network')} were each compared with the same network starting from "
-            f"scratch, on {tasks}, with {span} labelled scans and {plural(len(plan.seeds), 'random seed')}.")
+            f"scratch, on {tasks}, with {span} labelled scans and {plural(len(plan.seeds), 'random seed')}."
+            f"{FROZEN if plan.mode in FROZEN_MODES else ''}")
 
 
 def _answers(study: Study, comparisons: Sequence[Comparison]) -> Iterator[str]:
@@ -63,6 +68,11 @@ def _answer(main: Sequence[Comparison], simulated: bool) -> str:
     where = "On simulated brains" if simulated else "On real scans"
     said = (f"{where}, with all training scans, {counts['better']} of {len(main)} comparisons show a gain that can be "
             f"told from chance, {counts['worse']} show harm, and {counts['cannot be told']} cannot be told.")
+    known = [one for one in main if one.floor is not None]
+    beyond = [one for one in known if beats(one)]
+    if known:
+        said += (f" In {len(beyond)} of {len(known)} the start does better, as a mean, than the best simple predictor "
+                 "(outline, tissue, voxels, age and sex) on the same people.")
     better = [one for one in main if one.verdict == "better"]
     if not better:
         return said
@@ -72,7 +82,22 @@ def _answer(main: Sequence[Comparison], simulated: bool) -> str:
     return (f"{said} The surest gain is that of {clearest.key.upstream} in {clearest.key.backbone} for "
             f"{task_words(clearest.key.task)} {clearest.partition} the training sites: "
             f"{signed(clearest.gain.absolute.value, digits)} {unit} (95 % interval "
-            f"{signed_interval(clearest.gain.absolute, digits)}, n = {clearest.gain.absolute.n}).")
+            f"{signed_interval(clearest.gain.absolute, digits)}, n = {clearest.gain.absolute.n}): {_scores(clearest)}.")
+
+
+def beats(one: Comparison) -> bool:
+    """Whether a start's mean score is better than that of the best floor."""
+    if one.floor is None or one.start.value is None or one.floor[1].value is None:
+        return False
+    return (one.start.value > one.floor[1].value) == (one.metric.better == "higher")
+
+
+def _scores(one: Comparison) -> str:
+    """What stands behind a gain."""
+    best = f"; the best simple predictor, {one.floor[0].lower()}, {number(one.floor[1].value, one.metric)}" if (
+        one.floor) else ""
+    return (f"{one.metric.label} {number(one.start.value, one.metric)}, scratch "
+            f"{number(one.scratch.value, one.metric)}{best}")
 
 
 def _control(findings: Sequence[Finding]) -> Iterator[str]:
@@ -89,9 +114,9 @@ def _claims(findings: Sequence[Finding]) -> Iterator[str]:
     for simulated in sorted({one.simulated for one in findings}):
         counts = Counter(one.verdict for one in findings if one.simulated == simulated and not one.claim.ours)
         where = "on simulated brains" if simulated else "on real scans"
-        yield (f"The {sum(counts.values())} claims of the paper’s abstract, {where}: {counts['holds']} of them hold, "
-               f"{counts['does not hold']} of them do not, and {counts['cannot be told']} cannot be told from this "
-               "benchmark.")
+        yield (f"Of the {sum(counts.values())} claims of the paper’s abstract, {where}: {counts['holds']} can be seen "
+               f"to hold, {counts['does not hold']} not to hold, and {counts['cannot be told']} cannot be told from "
+               "this benchmark.")
 
 
 def _meaning(study: Study) -> Iterator[str]:
@@ -108,6 +133,9 @@ def warnings(study: Study, comparisons: Sequence[Comparison]) -> list[str]:
                     f"{len(benchmark.plan.cells)}. {MISSING}")
     if len(benchmark.plan.seeds) < FEWEST_SEEDS:
         said.append(f"Fewer than {FEWEST_SEEDS} seeds: no difference is called one.")
+    if len(benchmark.plan.seeds) == FEWEST_SEEDS:
+        said.append("Three seeds tell how much seeds differ only roughly: a single p far below 0.05, which the "
+                    "adjustment over many comparisons asks for, may be up to twice too small. Five seeds tell more.")
     few = sorted({(one.key.task, one.partition, one.gain.absolute.n) for one in comparisons
                   if one.gain.absolute.n < SMALL})
     said += [f"{task_title(task)} {partition}: only {n} people were tested; small differences cannot be told."
@@ -137,9 +165,9 @@ def methods(study: Study) -> list[str]:
         f"(Efron 1987; {REPLICATES:,} replicates; Hesterberg 2015), widened for the variance over seeds. A gain is the "
         "difference to scratch on the same people and the same seeds; its variance is that over people (bootstrap) "
         "plus that over seeds (Owen 2007), each met with Student’s t of its own degrees of freedom (Cochran and Cox "
-        "1950), so that an interval without zero and p below 0.05 are the same. Points are hundredths of the AUROC. A "
-        "relative gain is in per cent of scratch’s score. The abstract of the paper does not say which of the two it "
-        "means.",
+        "1950), so that an interval of a gain without zero and p below 0.05 are the same. Points are hundredths of the "
+        "AUROC. A relative gain is in per cent of scratch’s score, whose own uncertainty widens its interval. The "
+        "abstract of the paper does not say which of the two it means.",
         "Gains at the largest training size of every task are one family of tests, those at each smaller size another; "
         "p is adjusted within the family after Holm (1979). A difference is called one below 0.05 and from three "
         "seeds on. DeLong’s test (1988; Sun and Xu 2014) on AUROCs of scores averaged over seeds is shown and does not "

@@ -31,6 +31,11 @@ class Worth:
         """Scans that need no label, at the value."""
         return self.value - self.scans
 
+    @property
+    def told(self) -> bool:
+        """Whether the interval says anything: not where it runs from one end of scratch's curve to the other."""
+        return not (self.at_most[1] and self.at_least[2])
+
 
 def worth(bootstrap: Bootstrap, scratch: Sequence[Sampled], sizes: Sequence[float], start: Sampled, scans: float,
           metric: Metric) -> Worth | None:

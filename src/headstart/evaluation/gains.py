@@ -6,7 +6,7 @@ A gain is positive where the start is better, whichever way its metric points.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import t as student
@@ -85,6 +85,14 @@ def scale_of(metric: Metric) -> float:
     return 1.0 if metric.in_units else PERCENT
 
 
+def possible(found: Estimate, metric: Metric) -> Estimate:
+    """The interval of a difference, cut where no two scores can differ by more."""
+    if found.low is None or found.high is None:
+        return found
+    span = (metric.limits[1] - metric.limits[0]) * scale_of(metric)
+    return replace(found, low=max(found.low, -span), high=min(found.high, span))
+
+
 def gain(bootstrap: Bootstrap, pair: Pair, metric: Metric) -> Gain:
     """The gain of one start over what it is paired with, with its 95 % interval over people and seeds.
 
@@ -94,7 +102,7 @@ def gain(bootstrap: Bootstrap, pair: Pair, metric: Metric) -> Gain:
     people = pair.start.num_subjects
     value, p = bootstrap.crossed(absolute, people, "the score is undefined")
     binary = metric.name == "auroc" and len(pair.start.classes) == 2 and p is not None
-    return Gain(value, bootstrap.crossed(relative, people, "the score is undefined")[0], p,
+    return Gain(possible(value, metric), bootstrap.crossed(relative, people, "the score is undefined")[0], p,
                 delong_tables(pair.start, pair.other).p if binary else None, len(pair.start.seeds))
 
 
@@ -104,7 +112,7 @@ def mean_gain(bootstrap: Bootstrap, pairs: Sequence[Pair], metric: Metric) -> Ga
     people = pairs[0].start.num_subjects
     value, p = bootstrap.crossed(Sampled.mean([one[0] for one in sampled]), people, "a score is undefined")
     relative, _ = bootstrap.crossed(Sampled.mean([one[1] for one in sampled]), people, "a score is undefined")
-    return Gain(value, relative, p, None, len(pairs[0].start.seeds))
+    return Gain(possible(value, metric), relative, p, None, len(pairs[0].start.seeds))
 
 
 def same_seeds(pairs: Sequence[Pair]) -> list[Pair]:

@@ -219,7 +219,8 @@ def write_report(out: Path) -> Path:
     """
     if not (out / RESULT).is_file():
         raise HeadstartError("holds no finished run (no result.json)", path=out,
-                             fix="Run finetune into it first; a run that was stopped goes on when started again.")
+                             fix="Run finetune into it first; a run that was stopped goes on when started again. A "
+                                 "pre-training has a report from its first steps on, when its samples are made.")
     with one_writer(out):
         return _render(out)
 

@@ -17,6 +17,9 @@ Objective = Literal["supervised", "masked", "contrastive"]
 PROCEDURAL: Mapping[Source, str] = {"video": "procedural-video", "natural-images": "procedural-images"}
 
 
+FEWEST_PROBED = 20  # half of them are learnt from, in folds
+
+
 class PretrainConfig(BaseModel):
     """The choices of one pre-training; ``configs/pretrain-*.yaml`` are such values, and so are the options.
 
@@ -25,15 +28,15 @@ class PretrainConfig(BaseModel):
         source: what is learnt from. Without ``data`` brains are simulated, and clips and pictures are rendered.
         backbone: as for finetune.
         data: a prepared store, needed for real MRI; of clips or pictures a folder ``class/file``, or a csv table.
-        pool: how many brains, clips or pictures are made where no ``data`` is given; how many files of it are used.
+        pool: how many brains, clips or pictures are made where no ``data`` is given; the most files that are used.
         generator, labelmaps: where the anatomy of simulated brains comes from.
-        volume: the grid.
+        volume: the grid; that of ``data``, where this is a store.
         budget_samples: training samples in all, over as many epochs of the pool as that needs, or a part of it.
         shuffle_labels: each label goes to another sample: the control of what the images and training alone give.
         learning_rate, weight_decay, batch_size, warmup_fraction, augmentation, precision, optimizer: as in
             ``TrainingPlan``.
         flip: left and right are swapped at random.
-        probe: how many held-out simulated brains a linear probe reads now and then; 0: none.
+        probe: how many held-out simulated brains a linear probe reads now and then, 20 or more; 0: none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -71,6 +74,9 @@ class PretrainConfig(BaseModel):
         if self.source == "real-mri" and self.data is None:
             raise HeadstartError("real MRI has to come from somewhere",
                                  fix="Give --data STORE (see headstart prepare).")
+        if 0 < self.probe < FEWEST_PROBED:
+            raise HeadstartError(f"a probe of {self.probe} brains reads nothing",
+                                 fix=f"Give --probe {FEWEST_PROBED} or more, or 0 for none.")
         if self.objective == "contrastive" and self.batch_size < 2:
             raise HeadstartError("contrastive pre-training tells the samples of a batch apart, and one is alone",
                                  fix="Give --batch-size 2 or more.")

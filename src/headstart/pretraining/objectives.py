@@ -36,7 +36,6 @@ class Pretext:
 
 def supervised(config: PretrainConfig, pool: Pool, model: BrainModel) -> Pretext:
     """All labels jointly."""
-    pool.check_labels()
     taught = pool.with_shuffled_labels(config.seed) if config.shuffle_labels else pool
     return Pretext(model, Supervised(pool.labels), taught, config.augmentation)
 

@@ -17,9 +17,13 @@ from headstart.brains.cohort import Scan
 from headstart.brains.store import Store
 from headstart.errors import HeadstartError
 
-VOLUMES = ("grey", "white", "csf", "lateral_ventricles", "third_ventricle", "hippocampus", "amygdala", "thalamus",
-           "putamen", "caudate", "entorhinal", "cortex")
-NUMBERS = ("speed", "object_size", "thickness", "objects", "contrast", "covered")
+VOLUMES = ("brain", "grey", "white", "csf", "lateral_ventricles", "third_ventricle", "hippocampus", "amygdala",
+           "thalamus", "putamen", "caudate", "entorhinal", "cortex")
+# What clips and pictures were rendered from, and what LDM100K's brains were drawn for.
+NUMBERS = ("speed", "object_size", "thickness", "objects", "contrast", "covered", "age_scaled", "ventricular_volume",
+           "brain_volume")
+NO_LABELS = ("Use --objective masked or contrastive, which need no labels; or fill participants.tsv, or put files into "
+             "one folder for each class.")
 CLASSES = ("class", "motion", "shape", "texture", "ground")
 
 
@@ -73,12 +77,11 @@ class Pool:
         targets = np.stack([values for _, values in found], 1) if found else np.empty((len(scans), 0))
         return cls(store, tuple(label for label, _ in found), targets)
 
-    def check_labels(self) -> None:
-        """HeadstartError if no sample has any of the labels."""
-        if not self.labels:
-            raise HeadstartError("has no scan with age, sex, regional volumes or a class", path=self.store.path,
-                                 fix="Use --objective masked or contrastive, which need no labels; or fill "
-                                 "participants.tsv, or put files into one folder for each class.")
+    def check_labels(self, indices: np.ndarray) -> None:
+        """HeadstartError if none of the samples ``indices`` has any of the labels."""
+        if not np.isfinite(self.targets[indices]).any():
+            raise HeadstartError("none of the samples to learn from has an age, sex, regional volumes or a class",
+                                 path=self.store.path, fix=NO_LABELS)
 
     def with_shuffled_labels(self, seed: int) -> Pool:
         """The same samples, each with the labels of another."""

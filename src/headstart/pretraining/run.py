@@ -19,7 +19,7 @@ from headstart.modelfolder import CONFIG, ModelConfig, save_model
 from headstart.pretraining.card import card, domain
 from headstart.pretraining.config import PretrainConfig, read_config
 from headstart.pretraining.curve import peak_memory_gib
-from headstart.pretraining.data import is_first, pool_of, probe_store
+from headstart.pretraining.data import check_pool, is_first, pool_of, probe_store
 from headstart.pretraining.monitor import Monitor
 from headstart.pretraining.objectives import OBJECTIVES, Pretext
 from headstart.pretraining.pool import Pool
@@ -60,14 +60,17 @@ def pretrain(config: PretrainConfig, out: Path, *, jobs: int) -> dict[str, Any]:
             _refuse_another(config, out)
         if not (out / CONFIG).exists():
             pool = Pool.open(pool_of(config, jobs=jobs))
+            check_pool(config, pool.store)
             brains = Pool.open(probe_store(config.probe, pool.store.spec.name, jobs=jobs)) if config.probe else None
             _train(config, pool, brains, out)
         return read_json(out / RECORD) if is_first() else {}
 
 
 def _refuse_another(config: PretrainConfig, out: Path) -> None:
-    """HeadstartError, with what differs, if ``out`` is another configuration's folder."""
+    """HeadstartError, with what differs, if ``out`` is another configuration's folder, or another program's."""
     if not (out / REQUEST).exists():
+        if (out / CONFIG).exists():
+            raise HeadstartError("holds a model that pretrain did not make", path=out, fix="Give another --out.")
         return
     other = read_config(out / REQUEST, {})  # JSON is YAML; what an older version did not know has its default
     if other != config:
@@ -78,6 +81,8 @@ def _refuse_another(config: PretrainConfig, out: Path) -> None:
 
 def _train(config: PretrainConfig, pool: Pool, brains: Pool | None, out: Path) -> None:
     parts = _split(pool, config)
+    if config.objective == "supervised":
+        pool.check_labels(parts.train)
     model = build_model(config.backbone, pool.store.spec, pool.outputs or 1, seed=config.seed)
     pretext = _pretext(config, pool, model)
     if is_first():  # from here on the folder is this configuration's: nothing can be refused any more
@@ -104,8 +109,8 @@ def _split(pool: Pool, config: PretrainConfig) -> Parts:
     order = random.permutation(len(subjects))
     held = max(1, int(VALIDATION_SHARE * len(order)))
     if len(order) <= held:
-        raise HeadstartError(f"{len(owner)} scans are too few to pre-train on", path=pool.store.path,
-                             fix="Give a larger --pool, or a store with more scans.")
+        raise HeadstartError(f"{len(order)} people or clips ({len(owner)} samples) are too few to pre-train on: "
+                             "some are held out", path=pool.store.path, fix="Give a larger --pool, or more data.")
     is_held = np.isin(owner, order[:held])
     train = np.flatnonzero(~is_held)
     if config.budget_samples < len(train):
@@ -143,7 +148,15 @@ def _record(config: PretrainConfig, history: History, monitor: Monitor, scores: 
                  "hours": round(seconds / 3600, 3), "samples_per_second": round(samples / max(seconds, 1e-9), 1),
                  "busy": round(history.busy, 3), "peak_memory_gib": peak_memory_gib()},
         "curve": {"step": steps, "loss": losses}, "looks": list(monitor.looks.read().values()),
+        "warnings": _warnings(losses),
         "made_with": environment()}
+
+
+def _warnings(losses: list[float]) -> list[str]:
+    if losses[-1] <= losses[0]:
+        return []
+    return [f"the training loss rose from {losses[0]:.3g} to {losses[-1]:.3g}: nothing was learnt. Lower the learning "
+            "rate, and start again in another folder."]
 
 
 def _save(config: PretrainConfig, pool: Pool, model: BrainModel, record: dict[str, Any], out: Path) -> None:

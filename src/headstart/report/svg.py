@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup, escape
 
+LETTER = 7.2  # pixels of a letter of an axis' label
+
 
 def element(tag: str, *children: str | Markup, **attributes: object) -> Markup:
     """An element; text and attributes are escaped, ``class_`` is ``class``, an underscore in a name is a hyphen."""
@@ -79,8 +81,9 @@ def y_axis(scale: Scale, left: float, right: float, label: str) -> Markup:
     marks = [element("line", x1=left, x2=right, y1=scale(t), y2=scale(t), class_="grid") for t in scale.ticks()]
     marks += [element("text", tick_label(t), x=left - 8, y=scale(t) + 4, class_="tick", text_anchor="end")
               for t in scale.ticks()]
-    middle = (scale.start + scale.end) / 2
-    return Markup("").join([*marks, element("text", label, class_="axis", text_anchor="middle",
+    middle, room = (scale.start + scale.end) / 2, abs(scale.start - scale.end)
+    fitted = {"textLength": f"{room:.0f}", "lengthAdjust": "spacingAndGlyphs"} if LETTER * len(label) > room else {}
+    return Markup("").join([*marks, element("text", label, class_="axis", text_anchor="middle", **fitted,
                                             transform=f"translate({left - 42:.0f} {middle:.0f}) rotate(-90)")])
 
 

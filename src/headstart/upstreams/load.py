@@ -21,6 +21,7 @@ from headstart.adaptation import (
 from headstart.brains.volumes import VolumeSpec, volume_spec
 from headstart.errors import HeadstartError
 from headstart.files import read_json, sha256_file
+from headstart.modelfolder import CONFIG, WEIGHTS
 from headstart.upstreams.base import Readout, Recipe, Shipped, Upstream
 from headstart.upstreams.catalogue import CATALOGUE, find, is_name
 from headstart.upstreams.fetch import Progress, expected_sha256, locate
@@ -48,11 +49,9 @@ def load_into(source: str | Path, backbone: nn.Module, backbone_name: str, spec:
     """
     if is_name(source):
         return _load_upstream(find(str(source)), backbone, backbone_name, spec, accept_licence, progress)
-    path = Path(source)
+    path = _existing(source)
     if path.is_dir():
-        return load_folder(path, backbone, backbone_name, spec)
-    if not path.exists():
-        find(str(source))  # raises, with the nearest names
+        return load_folder(own_folder(path), backbone, backbone_name, spec)
     return load_file(path, backbone, backbone_name, recipe)
 
 
@@ -96,7 +95,7 @@ def readout_of(source: str | Path, backbone_name: str, spec: VolumeSpec, label: 
     outputs = read_own_config(folder)[0].get("outputs", []) if folder is not None else []
     if folder is None or outputs.count(label) != 1:  # a label with classes has several outputs
         return None
-    state = read_checkpoint(folder / "model.safetensors")
+    state = read_checkpoint(folder / WEIGHTS)
     norm = {name: state[f"norm.{name}"].float() for name in ("weight", "bias")}
     return Readout(norm, state["head.weight"][outputs.index(label)].float())
 
@@ -104,7 +103,7 @@ def readout_of(source: str | Path, backbone_name: str, spec: VolumeSpec, label: 
 def _folder(source: str | Path, backbone_name: str, spec: VolumeSpec) -> Path | None:
     """Where a model folder of our own lies, shipped or given; None for all else."""
     if not is_name(source):
-        return Path(source) if Path(source).is_dir() else None
+        return own_folder(Path(source)) if Path(source).is_dir() else None
     upstream = find(str(source))
     return locate(upstream, backbone=backbone_name, volume=spec.name) if isinstance(upstream.source, Shipped) else None
 
@@ -128,10 +127,33 @@ def identity(source: str | Path, backbone_name: str, spec: VolumeSpec) -> str:
             return upstream.name
         path = locate(upstream, backbone=backbone_name, volume=spec.name)
     else:
-        path = Path(source)
-        if not path.exists():
-            find(str(source))  # raises, with the nearest names
-    return f"sha256:{sha256_file(path / 'model.safetensors' if path.is_dir() else path)}"
+        path = _existing(source)
+    return f"sha256:{sha256_file(own_folder(path) / WEIGHTS if path.is_dir() else path)}"
+
+
+def _existing(source: str | Path) -> Path:
+    """The path of what is no name; HeadstartError with the nearest names where nothing is there."""
+    if not Path(source).exists():
+        find(str(source))
+    return Path(source)
+
+
+def own_folder(folder: Path) -> Path:
+    """The folder of a model of our own: the one given, or the ``model`` folder of the run that it is.
+
+    Raises:
+        HeadstartError: there is no finished model.
+    """
+    for candidate in (folder, folder / "model"):
+        if (candidate / CONFIG).is_file() and (candidate / WEIGHTS).is_file():
+            return candidate
+    if (folder / "request.json").is_file():
+        raise HeadstartError("holds a pre-training or a run that has not ended", path=folder,
+                             fix="Give its command again: it goes on where it was stopped.")
+    if (folder / CONFIG).is_file():
+        raise HeadstartError(f"lacks its weights ({WEIGHTS})", path=folder, fix="Copy the model folder again, whole.")
+    raise HeadstartError(f"is not a headstart model (no {CONFIG})", path=folder,
+                         fix="Give the folder that finetune, pretrain or weights import wrote, or a checkpoint file.")
 
 
 def check_fits(upstream: Upstream, backbone_name: str) -> None:
@@ -172,20 +194,17 @@ def load_folder(folder: Path, backbone: nn.Module, backbone_name: str, spec: Vol
     if config.get("backbone") != backbone_name:
         raise HeadstartError(f"holds a '{config.get('backbone')}', not a '{backbone_name}'", path=folder,
                              fix=f"Use --backbone {config.get('backbone')}.")
-    state = read_checkpoint(folder / "model.safetensors")
+    state = read_checkpoint(folder / WEIGHTS)
     steps = (OWN_HEAD, OWN_NAMES, *_own_resizing(backbone, volume_spec(contract.get("volume", spec.name))))
     return transfer_weights(backbone, state, steps, source=str(folder))
 
 
 def read_own_config(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """``config.json`` of a model folder, and the preprocessing contract in it."""
-    if not (folder / "config.json").is_file():
-        raise HeadstartError("is not a headstart model (no config.json)", path=folder,
-                             fix="Give the `model` folder that finetune or pretrain wrote, or a checkpoint file.")
-    config = read_json(folder / "config.json")
+    config = read_json(folder / CONFIG)
     contract = config.get("contract") if isinstance(config, dict) else None
     if not isinstance(contract, dict):
-        raise HeadstartError("is not a model config", path=folder / "config.json", fix="Copy the model folder again.")
+        raise HeadstartError("is not a model config", path=folder / CONFIG, fix="Copy the model folder again.")
     return config, contract
 
 

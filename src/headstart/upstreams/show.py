@@ -21,9 +21,9 @@ def catalogue_table(upstreams: Iterable[Upstream]) -> Table:
     It can be read at 80 columns: no cell is cut off.
     """
     table = Table(Column("name", no_wrap=True), Column("fits", no_wrap=True), Column("size", justify="right"),
-                  Column("licence", min_width=14),
-                  Column("here", no_wrap=True), box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0),
-                  caption="* accept the licence to fetch it   ? import unverified: no parity with its publisher's network",
+                  Column("licence", min_width=14), Column("here", no_wrap=True),
+                  box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0,
+                  caption="* accept the licence to fetch it   ? import unverified: not held against its publisher's",
                   caption_justify="left")
     for heading, group in groupby(sorted(upstreams, key=_place), _heading):
         table.add_section()

@@ -38,11 +38,18 @@ def _grey(path: Path) -> np.ndarray:
         with Image.open(path) as image:
             edge = min(image.size)
             left, top = ((size - edge) // 2 for size in image.size)
-            square = image.convert("L").resize((SIZE, SIZE), Image.Resampling.BOX if edge > SIZE else
+            square = _eight_bits(image).resize((SIZE, SIZE), Image.Resampling.BOX if edge > SIZE else
                                                Image.Resampling.BICUBIC, (left, top, left + edge, top + edge))
             return np.asarray(square, np.float32) / 255
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
         raise HeadstartError(f"cannot be decoded ({error})", path=path, fix="Remove it, or convert it.") from error
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """In grey; of 16 bits the upper 8, which Pillow would cut off."""
+    if image.mode.startswith("I;16") or image.mode == "I":
+        return Image.fromarray((np.asarray(image).astype(np.float64) / 257).clip(0, 255).round().astype(np.uint8))
+    return image.convert("L")
 
 
 def _camera(rng: np.random.Generator, window: Window, axis: int) -> Tensor:

@@ -28,7 +28,7 @@ for (const head of document.querySelectorAll("table.sortable th button")) {
     body.append(...known, ...unknown);
   });
 }
-addEventListener("beforeprint", () => { for (const fold of document.querySelectorAll("details")) fold.open = true; });
+addEventListener("beforeprint", () => { for (const fold of document.querySelectorAll("details:not([data-long])")) fold.open = true; });
 
 // Slices through a brain: sliders move them, a click on one goes there in the others.
 for (const view of document.querySelectorAll(".viewer")) {
