@@ -35,8 +35,10 @@ Folder = Annotated[Path, typer.Argument(help="The --out of a benchmark.")]
 @app.callback()
 def benchmark(
     context: typer.Context,
-    preset: Annotated[Preset, typer.Option(help="quick: minutes on a laptop, on simulated brains.")] = Preset.quick,
-    config: Annotated[Path | None, typer.Option(help="A YAML file of your own, as in configs/.")] = None,
+    preset: Annotated[Preset | None, typer.Option(help="Default: quick, minutes on a laptop, on simulated brains.",
+                                                  show_default=False)] = None,
+    config: Annotated[Path | None, typer.Option(help="A YAML file of your own, as in configs/, in place of a "
+                                                     "preset.")] = None,
     out: Annotated[Path | None, typer.Option(help="Default: runs/NAME. What is in it is not done again.")] = None,
     executor: Annotated[Executor, typer.Option(help="Where cells run.")] = Executor.here,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes here (default: one per core), or jobs at a time "
@@ -53,10 +55,12 @@ def benchmark(
         return
     from headstart.benchmark.config import load_config, narrowed
 
-    asked = narrowed(load_config(config or preset.value), _names(upstreams), _names(tasks), data or (),
+    if preset and config:
+        raise HeadstartError(f"--preset {preset.value} and --config {config} are both given", fix="Give one of them.")
+    asked = narrowed(load_config(config or preset or Preset.quick), _names(upstreams), _names(tasks), data or (),
                      accept_licence=accept_licence)
     if dry_run:
-        _dry_run(asked, workers or _default_workers(asked, executor))
+        _dry_run(asked, executor, workers)
     else:
         _run(asked, out or Path("runs") / asked.name, executor, workers)
 
@@ -92,14 +96,16 @@ def _conclude(out: Path) -> None:
         raise typer.Exit(CELL_FAILED)
 
 
-def _dry_run(config: Config, workers: int) -> None:
+def _dry_run(config: Config, executor: Executor, workers: int | None) -> None:
     from headstart.benchmark.estimate import describe, estimate
     from headstart.benchmark.resolve import make_plan
 
     plan = make_plan(config, dry=True)
     for note in plan.notes:
         typer.echo(f"note: {note}", err=True)
-    typer.echo(describe(plan, estimate(plan, config), workers))
+    on_slurm = executor is Executor.slurm
+    workers = workers or (config.slurm.at_once if on_slurm else cores())
+    typer.echo(describe(plan, estimate(plan, config), workers, config.slurm.cpus if on_slurm else None))
 
 
 @app.command()
@@ -146,10 +152,6 @@ def _print_status(folder: Path) -> None:
     from headstart.benchmark.status import look, status_table
 
     Console().print(status_table(look(folder)))
-
-
-def _default_workers(config: Config, executor: Executor) -> int:
-    return config.slurm.at_once if executor is Executor.slurm else cores()
 
 
 def _names(text: str | None) -> tuple[str, ...]:

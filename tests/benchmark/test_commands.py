@@ -60,7 +60,7 @@ def test_time_left_follows_cells_of_the_same_kind(tmp_path: Path) -> None:
 
 def test_time_left_counts_the_process_that_has_just_ended_a_cell(tmp_path: Path) -> None:
     write_made_up(tmp_path, failed=0)
-    first, *others = [result for result in read(tmp_path).cells][:5]
+    first, *others = read(tmp_path).cells[:5]
     for result in (first, *others):
         (result.folder / CELL).unlink()
     with one_writer(first.folder):  # its lock is held: the cell is running
@@ -106,6 +106,15 @@ def test_a_better_benchmark_is_seen_to_be_better(tmp_path: Path, monkeypatch: py
     shown = run("compare", tmp_path / "a", tmp_path / "b")
     assert shown.exit_code == 0
     assert "ad, vit-mini from scratch" in shown.output
+
+
+def test_a_comparison_can_be_read_at_80_columns(tmp_path: Path) -> None:
+    write_made_up(tmp_path / "a")
+    shown = CliRunner().invoke(app, ["compare", str(tmp_path / "a"), str(tmp_path / "a")], env={"COLUMNS": "80"}).output
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "…" not in shown
+    said = " ".join(shown.split())
+    assert "* the interval leaves out zero; of errors (mae) a negative B - A means that B is better" in said
 
 
 def test_benchmarks_without_anything_in_common_are_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parent))
-from tiny_benchmark import TINY, write_config
+from tiny_benchmark import TINY, write_config, write_start
 
 from headstart.benchmark.config import load_config, narrowed, presets
 from headstart.benchmark.estimate import estimate, forward
@@ -73,13 +73,42 @@ def test_the_papers_matrix_is_there() -> None:
         assert any(row.upstream == "ldm100k" for row in rows)
 
 
+def dry_run(*words: str) -> str:
+    result = CliRunner().invoke(app, ["benchmark", "--preset", "paper", "--dry-run", *words])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
 def test_a_dry_run_prints_cells_hours_and_disk_and_does_nothing(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(app, ["benchmark", "--preset", "paper", "--dry-run"])
-    assert result.exit_code == 0, result.output
-    for word in ("1440 cells", "hours on 32 workers" if "--executor" in result.output else "hours", "GB of disk"):
-        assert word in result.output
+    monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "cache"))
+    free, all_licences = dry_run(), dry_run("--accept-licence")
+    for word in ("1200 cells", "20 rows", "hours", "GB of disk", "imagenet-mae-base in vit-base is left out",
+                 "--accept-licence adds it", "ldm100k in vit-base is not here yet (counted here"):
+        assert word in free
+    assert "1380 cells" in all_licences
+    assert "licence" not in all_licences
+    assert "brainiac-vit-base' cannot be fetched by a program" in all_licences
     assert not list(tmp_path.iterdir())
+
+
+def test_on_slurm_one_job_prepares_the_scans() -> None:
+    few, many = dry_run("--executor", "slurm"), dry_run("--executor", "slurm", "--workers", "100")
+    assert "on 32 workers" in few
+    assert "on 100 workers" in many
+    said = [text.split("preparing scans ")[1].split(" (assumed")[0] for text in (few, many)]
+    assert said[0] == said[1] == "5 hours by one job on 8 CPUs"
+
+
+def test_a_store_needs_no_preparation(tmp_path: Path) -> None:
+    config = load_config(write_config(tmp_path / "tiny.yaml"))
+    assert estimate(make_plan(config), config).preparation_hours == 0
+
+
+def test_a_preset_and_a_configuration_are_not_given_together(tmp_path: Path) -> None:
+    config = write_config(tmp_path / "tiny.yaml")
+    result = CliRunner().invoke(app, ["benchmark", "--preset", "quick", "--config", str(config), "--dry-run"])
+    assert "--preset quick and --config" in str(result.exception)
 
 
 def test_operations_are_counted_without_computing() -> None:
@@ -112,7 +141,7 @@ def test_each_site_is_left_out_in_turn(tmp_path: Path) -> None:
 
 
 def test_a_size_said_twice_is_done_once(tmp_path: Path) -> None:
-    assert load_config(write_config(tmp_path / "twice.yaml", train_sizes=[5, 5, "full"])).train_sizes == (5, "full")
+    assert load_config(write_config(tmp_path / "twice.yaml", train_sizes=[4, 4, "full"])).train_sizes == (4, "full")
 
 
 def test_licences_may_be_accepted_later(tmp_path: Path) -> None:
@@ -152,7 +181,17 @@ def test_upstreams_and_tasks_are_narrowed_but_scratch_stays() -> None:
     ({"training": {"epochs": 0}}, "training.epochs"), ({"training": {"batch_size": 0}}, "training.batch_size"),
     ({"training": {"patience": -3}}, "training.patience"), ({"training": {"layer_decay": -1}}, "training.layer_decay"),
     ({"training": {"learning_rates": []}}, "training.learning_rates"),
-    ({"training": {"learning_rates": [0]}}, "training.learning_rates.0")])
+    ({"training": {"learning_rates": [0]}}, "training.learning_rates.0"),
+    ({"training": {"learning_rates": [float("inf")]}}, "training.learning_rates.0"),
+    ({"tasks": [TINY["tasks"][0] | {"people": -5}]}, "tasks.0.people"),
+    ({"tasks": [TINY["tasks"][0] | {"people_outside": -5}]}, "tasks.0.people_outside"),
+    ({"tasks": [{"task": "brain-age", "simulate": {"cohort": "ageing", "n": 18, "sites": 0}}]}, "simulate.sites"),
+    ({"tasks": [{"task": "brain-age", "simulate": {"cohort": "ageing", "n": 18, "seed": -1}}]}, "simulate.seed"),
+    ({"tasks": [TINY["tasks"][0] | {"simulate": {"cohort": "ageing", "n": 18}}]}, "has `simulate:` and `store:`"),
+    ({"tasks": [TINY["tasks"][0] | {"bids": ["here"]}]}, "has `store:` and `bids:`"),
+    ({"slurm": {"minutes": 1, "warn_seconds": 600}}, "job of 1 minutes cannot be warned 600 seconds before"),
+    ({"slurm": {"memory_gb": -1}}, "slurm.memory_gb"), ({"train_sizes": [3]}, "from 3 people nothing can be learned"),
+    ({"rows": [{"backbone": "cnn-small", "upstream": "scratch", "start": "here"}]}, "another name")])
 def test_a_wrong_field_is_named(tmp_path: Path, change: dict, problem: str) -> None:
     with pytest.raises(HeadstartError, match=problem):
         load_config(write_config(tmp_path / "wrong.yaml", **change))
@@ -168,10 +207,48 @@ def test_a_wrong_field_is_named(tmp_path: Path, change: dict, problem: str) -> N
     ({"rows": [TINY["rows"][0], TINY["rows"][0] | {"mode": "knn"}]}, "the start 'scratch in cnn-small' 2 times"),
     ({"tasks": [TINY["tasks"][0], TINY["tasks"][0] | {"outside_sites": ["a"]}]}, "the task 'brain-age' 2 times"),
     ({"train_sizes": [1000]}, "fewer than any of train_sizes"),
-    ({"tasks": [{"task": "brain-age", "simulate": {"cohort": "ageing", "n": 18}, "leave_out": True}]}, "leave_out")])
+    ({"tasks": [{"task": "brain-age", "simulate": {"cohort": "ageing", "n": 18}, "leave_out": True}]}, "leave_out"),
+    ({"tasks": [{"task": "pd", "simulate": {"cohort": "ad", "n": 18}}]}, "at the training sites has diagnosis PD"),
+    ({"tasks": [{"task": "ad", "simulate": {"cohort": "ageing", "n": 18}}]}, "has diagnosis AD"),
+    ({"tasks": [{"task": "pd", "store": "$TINY_STORE"}]}, "has diagnosis PD"),
+    ({"rows": [{"backbone": "vit-mini", "upstream": "imagenet-vit-base"}]}, "does not fit the backbone 'vit-mini'"),
+    ({"rows": [{"backbone": "cnn-small", "upstream": "mine", "start": "/etc/passwd"}]}, "/etc/passwd"),
+    ({"rows": [{"backbone": "cnn-small", "upstream": "mine", "start": "/etc"}]}, "is not a headstart model")])
 def test_what_cannot_be_planned_is_refused(tmp_path: Path, change: dict, problem: str) -> None:
     with pytest.raises(HeadstartError, match=problem):
         make_plan(load_config(write_config(tmp_path / "wrong.yaml", **change)))
+
+
+def test_a_start_is_looked_at_before_anything_is_planned(tmp_path: Path) -> None:
+    folder = write_start(tmp_path) / "synthetic-mri" / "cnn-small-4mm"
+
+    def planned(backbone: str, start: Path) -> tuple[str, ...]:
+        row = {"backbone": backbone, "upstream": "mine", "start": str(start)}
+        return make_plan(load_config(write_config(tmp_path / "a.yaml", rows=[TINY["rows"][0], row]))).upstreams
+
+    assert planned("cnn-small", folder) == ("scratch", "mine")
+    with pytest.raises(HeadstartError, match="holds a 'cnn-small', not a 'vit-mini'"):
+        planned("vit-mini", folder)
+    weights = folder / "model.safetensors"
+    with pytest.raises(HeadstartError, match="is a file, and a row starts from the folder of a model"):
+        planned("cnn-small", weights)
+    weights.write_bytes(weights.read_bytes()[:2000])
+    with pytest.raises(HeadstartError, match=r"model\.safetensors"):
+        planned("cnn-small", folder)
+
+
+@pytest.mark.parametrize(("rows", "note"), [
+    ([("cnn-small", "scratch", "full"), ("cnn-small", "synthetic-mri", "full")], None),
+    ([("cnn-small", "scratch", "full"), ("cnn-small", "synthetic-mri", "probe")],
+     "scratch in cnn-small learns in mode full, unlike synthetic-mri (probe)"),
+    ([("cnn-small", "synthetic-mri", "full"), ("vit-mini", "scratch", "full")],
+     "cnn-small has no scratch row to compare with: no gains can be given for synthetic-mri (full)")])
+def test_a_start_without_its_like_in_scratch_is_noted(tmp_path: Path, rows: list[tuple[str, ...]],
+                                                      note: str | None) -> None:
+    found = make_plan(load_config(write_config(tmp_path / "a.yaml", rows=[
+        dict(zip(("backbone", "upstream", "mode"), row, strict=True)) for row in rows]))).notes
+    assert len(found) == bool(note)
+    assert note is None or found[0].startswith(note)
 
 
 @pytest.mark.parametrize("text", ["{", "- 1", ""])

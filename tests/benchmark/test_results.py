@@ -52,6 +52,22 @@ def test_predictions_that_are_gone_are_named_with_what_to_do(tmp_path: Path) -> 
         _ = done.predictions
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"task": 3}'])
+def test_a_torn_record_is_named_with_what_to_do(tmp_path: Path, text: str) -> None:
+    done = read(write_made_up(tmp_path)).done[0]
+    (done.folder / CELL).write_text(text)
+    with pytest.raises(HeadstartError, match=rf"cell\.json: .*Remove {done.folder}: the same benchmark does that cell"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("place", [0, 3])
+def test_shortened_predictions_are_named_with_what_to_do(tmp_path: Path, place: int) -> None:
+    path = read(write_made_up(tmp_path)).done[place].folder / PREDICTIONS
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-5]))
+    with pytest.raises(HeadstartError, match=rf"{path}: has not the 45 scans .* Remove {path.parent}: the same"):
+        _ = [result.predictions for result in read(tmp_path).done]
+
+
 def test_cells_that_have_not_ended_are_missing(tmp_path: Path) -> None:
     found = read(write_made_up(tmp_path))
     gone = found.cells[5].cell
@@ -86,5 +102,14 @@ def test_what_is_no_plan_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(HeadstartError, match=r"no benchmark \(no plan.json\)"):
         read(tmp_path)
     (tmp_path / "plan.json").write_text(text)
-    with pytest.raises(HeadstartError, match="plan"):
+    with pytest.raises(HeadstartError, match=r"plan.*Give another --out") as caught:
+        read(tmp_path)
+    assert "pydantic" not in str(caught.value)
+
+
+def test_a_plan_of_another_version_says_so(tmp_path: Path) -> None:
+    write_made_up(tmp_path)
+    path = tmp_path / "plan.json"
+    path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
+    with pytest.raises(HeadstartError, match=r"is a plan of version 2, and .* reads version 1\. Use the"):
         read(tmp_path)

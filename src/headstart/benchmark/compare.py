@@ -6,7 +6,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.table import Table
+from rich.box import SIMPLE_HEAD
+from rich.table import Column, Table
 
 from headstart.benchmark.plan import TrainSize
 from headstart.benchmark.results import CellResult, read
@@ -16,6 +17,7 @@ from headstart.evaluation.predictions import PARTITIONS, Predictions
 from headstart.evaluation.statistics import Bootstrap, Estimate
 
 Group = tuple[str, str, str, TrainSize]  # task, backbone, upstream, training size
+COLUMNS = ("test", "score", "A", "B", "B - A", "seeds", "people")
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,11 @@ def _difference(bootstrap: Bootstrap, a: Predictions, b: Predictions, metric: Me
 
 
 def compare_table(differences: list[Difference], name_a: str, name_b: str) -> Table:
-    """For a terminal; an interval without zero is marked."""
-    table = Table(title=f"A: {name_a}, B: {name_b}; mean over seeds, B - A with its 95 % interval",
-                  title_justify="left")
-    for name in ("row", "test", "score", "A", "B", "B - A", "seeds", "people"):
-        table.add_column(name)
+    """For a terminal of 80 columns, where names are folded; an interval without zero is marked."""
+    table = Table(Column("row", overflow="fold"), *(Column(name, no_wrap=True) for name in COLUMNS), box=SIMPLE_HEAD,
+                  show_edge=False, pad_edge=False, padding=0, title_justify="left", caption_justify="left",
+                  title=f"A: {name_a}, B: {name_b}; mean over seeds, B - A with its 95 % interval",
+                  caption=f"* the interval leaves out zero{_errors(differences)}")
     for one in differences:
         task, backbone, upstream, size = one.group
         table.add_row(f"{task}, {backbone} from {upstream}, {size}", one.partition, one.metric.name,
@@ -94,11 +96,16 @@ def compare_table(differences: list[Difference], name_a: str, name_b: str) -> Ta
     return table
 
 
+def _errors(differences: list[Difference]) -> str:
+    names = sorted({one.metric.name for one in differences if one.metric.better == "lower"})
+    return f"; of errors ({', '.join(names)}) a negative B - A means that B is better" if names else ""
+
+
 def _interval(difference: Estimate) -> str:
     if difference.low is None or difference.high is None:
         return _text(difference.value) if difference.value is not None else "other people"
     mark = " *" if difference.low > 0 or difference.high < 0 else ""
-    return f"{difference.value:+.3g} ({difference.low:+.3g} to {difference.high:+.3g}){mark}"
+    return f"{difference.value:+.3g}\n({difference.low:+.3g} to {difference.high:+.3g}){mark}"
 
 
 def _text(value: float | None) -> str:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from headstart.benchmark.plan import CellMode, Training, TrainSize, Value
+from headstart.benchmark.plan import SCRATCH, CellMode, Training, TrainSize, Value
 from headstart.errors import HeadstartError
 
 PRESETS = Path(__file__).parent / "presets"
 FILE_NAME = r"^([\w@+-][\w .@+-]{0,79})?$"  # names become folders, and are printed where brackets mean colours
+FEWEST = 4  # people to learn from: of each of two classes one who is learned from and one who validates
 Text = str  # of a path, in which $VARIABLES and ~ are expanded
 
 
@@ -23,8 +24,8 @@ class Simulated(Value):
 
     cohort: str
     n: int = Field(ge=8)
-    seed: int = 0
-    sites: int = 3
+    seed: int = Field(0, ge=0)
+    sites: int = Field(3, ge=1)
     difficulty: str = "default"
     generator: str = "anatomy"
     labelmaps: Text | None = None
@@ -50,8 +51,18 @@ class TaskEntry(Value):
     outside_bids: tuple[Text, ...] = ()
     outside_sites: tuple[str, ...] = ()
     leave_out: bool = False
-    people: int | None = None
-    people_outside: int = 0
+    people: int | None = Field(None, ge=1)
+    people_outside: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        """Of two sources one would be left out without a word."""
+        given = [name for name in ("simulate", "store", "bids") if getattr(self, name)]
+        if self.simulate and self.outside_bids:
+            given.append("outside_bids")
+        if len(given) > 1:
+            raise ValueError(f"has `{given[0]}:` and `{given[1]}:`, and a task has one source of scans; leave one out")
+        return self
 
 
 class RowEntry(Value):
@@ -59,7 +70,7 @@ class RowEntry(Value):
 
     Attributes:
         upstream: a name in the catalogue, or with ``start`` what tables call it.
-        start: a folder or file of weights.
+        start: a folder that pretrain, finetune or weights import wrote.
         mode: what learns, where it is not the benchmark's.
     """
 
@@ -67,6 +78,13 @@ class RowEntry(Value):
     upstream: str
     start: Text | None = None
     mode: CellMode | None = None
+
+    @model_validator(mode="after")
+    def _scratch_is_scratch(self) -> Self:
+        """All gains are counted from the row of this name."""
+        if self.upstream == SCRATCH and self.start:
+            raise ValueError("`scratch` starts from random weights; give what `start:` loads another name")
+        return self
 
 
 class Slurm(Value):
@@ -89,10 +107,17 @@ class Slurm(Value):
     cells_per_job: int = Field(1, ge=1)
     at_once: int = Field(50, ge=1)
     cpus: int = Field(4, ge=1)
-    memory_gb: float | None = None
+    memory_gb: float | None = Field(None, gt=0)
     python: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     setup: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _warned_in_time(self) -> Self:
+        if self.warn_seconds >= 60 * self.minutes:
+            raise ValueError(f"a job of {self.minutes} minutes cannot be warned {self.warn_seconds} seconds before its "
+                             "end; set a smaller `warn_seconds:` or more `minutes:`")
+        return self
 
 
 class Hardware(Value):
@@ -120,8 +145,12 @@ class Config(Value):
 
     @field_validator("train_sizes")
     @classmethod
-    def _once(cls, sizes: tuple[TrainSize, ...]) -> tuple[TrainSize, ...]:
-        """A size that is said twice would count twice among the comparisons."""
+    def _usable(cls, sizes: tuple[TrainSize, ...]) -> tuple[TrainSize, ...]:
+        """Large enough; and a size that is said twice would count twice among the comparisons."""
+        small = [size for size in sizes if size != "full" and size < FEWEST]
+        if small:
+            raise ValueError(f"from {small[0]} people nothing can be learned and validated; the fewest are {FEWEST}: "
+                             "two of each class, of whom one validates")
         return tuple(dict.fromkeys(sizes))
 
 
@@ -146,7 +175,8 @@ def load_config(source: str | Path) -> Config:
         raise HeadstartError(f"is not YAML ({' '.join(str(error).split())})", path=path) from error
     except ValidationError as error:
         first = error.errors()[0]
-        raise HeadstartError(f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}", path=path,
+        where, problem = ".".join(map(str, first["loc"])) or "the file", first["msg"].removeprefix("Value error, ")
+        raise HeadstartError(f"{where}: {problem}", path=path,
                              fix="See configs/quick.yaml for how such a file looks.") from error
 
 

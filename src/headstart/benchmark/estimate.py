@@ -28,7 +28,7 @@ class Estimate:
     """What is to be expected.
 
     Attributes:
-        training_hours, preparation_hours: of one worker; divide by the workers.
+        training_hours, preparation_hours: of one process.
         disk_gb: stores and results; working_gb: besides, for each worker while it trains.
     """
 
@@ -39,8 +39,9 @@ class Estimate:
     working_gb: float
     assumed: Hardware
 
-    def hours(self, workers: int) -> float:
-        return (self.training_hours + self.preparation_hours) / workers
+    def hours(self, workers: int, preparing: int) -> float:
+        """Of ``preparing`` processes that prepare all scans, then of ``workers`` that train."""
+        return self.training_hours / workers + self.preparation_hours / preparing
 
 
 def estimate(plan: Plan, config: Config) -> Estimate:
@@ -77,8 +78,8 @@ def forward(backbone: str, volume: str) -> tuple[float, int]:
 
 
 def _stores(plan: Plan) -> list[PlannedTask]:
-    """One task for each store that is needed."""
-    return list({(str(task.simulate), task.bids): task for task in plan.tasks}.values())
+    """One task for each store that is to be made."""
+    return list({(str(task.simulate), task.bids): task for task in plan.tasks if task.store is None}.values())
 
 
 def _preparation(plan: Plan):
@@ -94,13 +95,15 @@ def _store_bytes(plan: Plan) -> float:
     return sum((task.people_inside + task.people_outside) * 2 * KEPT * x * y * z for task in _stores(plan))
 
 
-def describe(plan: Plan, expected: Estimate, workers: int) -> str:
-    """The dry run's last lines."""
+def describe(plan: Plan, expected: Estimate, workers: int, job_cpus: int | None = None) -> str:
+    """The dry run's last lines; ``job_cpus``: of the one job that prepares the scans, where workers are jobs."""
+    preparing = job_cpus or workers
+    where = "" if job_cpus is None else f" by one job on {job_cpus} CPU{'s' if job_cpus > 1 else ''}"
     return (f"{expected.cells} cells: {len(plan.tasks)} tasks x {len(plan.rows)} rows x {len(plan.train_sizes)} sizes "
             f"x {len(plan.seeds)} seeds\n"
-            f"about {_hours(expected.hours(workers))} on {workers} worker{'s' if workers > 1 else ''}: training "
-            f"{_hours(expected.training_hours / workers)}, preparing scans "
-            f"{_hours(expected.preparation_hours / workers)} "
+            f"about {_hours(expected.hours(workers, preparing))} on {workers} worker{'s' if workers > 1 else ''}: "
+            f"training {_hours(expected.training_hours / workers)}, preparing scans "
+            f"{_hours(expected.preparation_hours / preparing)}{where} "
             f"(assumed {expected.assumed.gigaflops:g} GFLOP/s a worker: {expected.assumed.note})\n"
             f"about {expected.disk_gb:.1f} GB of disk, and {expected.working_gb:.1f} GB a worker while it trains")
 

@@ -13,7 +13,7 @@ from headstart.files import digest_json, read_json, write_json
 from headstart.tasks import Task
 from headstart.training.plan import Precision
 
-FILE = "plan.json"
+FILE, VERSION = "plan.json", 1
 SCRATCH = "scratch"
 TrainSize = PositiveInt | Literal["full"]
 CellMode = Literal["full", "frozen", "lora", "probe", "knn"]
@@ -22,7 +22,7 @@ CellMode = Literal["full", "frozen", "lora", "probe", "knn"]
 class Value(BaseModel):
     """An immutable record whose fields are all known."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Training(Value):
@@ -88,7 +88,7 @@ class Row(Value):
     Attributes:
         upstream: a name in the catalogue, or what tables call the weights in ``start``.
         weights: what stands for the content of their file.
-        start: a folder or file; None for a name in the catalogue.
+        start: a model folder; None for a name in the catalogue.
     """
 
     backbone: str
@@ -233,9 +233,20 @@ def read_plan(folder: str | Path) -> Plan:
     if not path.is_file():
         raise HeadstartError("holds no benchmark (no plan.json)", path=folder,
                              fix="Give the --out of a `headstart benchmark`.")
-    value = read_json(path)
+    return _checked(read_json(path), path)
+
+
+def _checked(value: Any, path: Path) -> Plan:
+    fix = f"Give another --out, or remove {path.parent}: the same benchmark command does all of it again."
+    version = value.get("version", VERSION) if isinstance(value, dict) else None
+    if version is None:
+        raise HeadstartError("is not a benchmark's plan", path=path, fix=fix)
+    if version != VERSION:
+        raise HeadstartError(f"is a plan of version {version}, and this headstart reads version {VERSION}", path=path,
+                             fix=f"Use the headstart that made it; or g{fix[1:]}")
     try:
         return Plan.model_validate({key: value[key] for key in value if key in Plan.model_fields})
-    except (ValidationError, TypeError) as error:
-        raise HeadstartError(f"is not a benchmark's plan ({str(error).splitlines()[-1].strip()})", path=path,
-                             fix="It was made by another version, or is damaged.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise HeadstartError(f"is not a benchmark's plan ({'.'.join(map(str, first['loc']))}: {first['msg']})",
+                             path=path, fix=fix) from error

@@ -1,4 +1,4 @@
-"""From a configuration to a plan: which people and sites there are, and which weights are here."""
+"""From a configuration to a plan: which people and sites there are; ``rows`` knows which weights are here."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from headstart.benchmark.config import Config, RowEntry, TaskEntry, expanded
-from headstart.benchmark.plan import SCRATCH, Plan, PlannedTask, Row
+from headstart.benchmark.config import Config, TaskEntry, expanded
+from headstart.benchmark.plan import Plan, PlannedTask
+from headstart.benchmark.rows import make_rows
 from headstart.brains.bids import read_bids
 from headstart.brains.cohort import Scan
 from headstart.brains.store import Store
@@ -21,18 +22,16 @@ from headstart.names import BACKBONES
 from headstart.simulation.base import DRAWN_VERSION
 from headstart.simulation.cohort import Design
 from headstart.tasks import DECLARED, Task
-from headstart.upstreams import find, identity, locate
-from headstart.upstreams.catalogue import is_name
 
 
 def make_plan(config: Config, *, dry: bool = False) -> Plan:
     """Look at the data's tables and at the weights, and settle what will be done.
 
     Args:
-        dry: take the configuration's word for data and weights that are not here, and fetch nothing.
+        dry: take the configuration's word for folders that are not here, of data and of starts, and fetch nothing.
 
     Raises:
-        HeadstartError: data are missing, or nothing is left to compare.
+        HeadstartError: data are missing or cannot answer a task, a start cannot be used, or nothing is left.
     """
     volume_spec(config.volume)
     notes: list[str] = []
@@ -41,9 +40,7 @@ def make_plan(config: Config, *, dry: bool = False) -> Plan:
     _check_repeated("start", (f"{entry.upstream} in {entry.backbone}" for entry in config.rows), "upstream")
     tasks = [task for entry in config.tasks for task in _tasks(entry, config.volume, notes, dry)]
     _check_repeated("task", (task.name for task in tasks), "name")
-    rows = [row for entry in config.rows if (row := _row(entry, config, notes, dry)) is not None]
-    if not rows:
-        raise HeadstartError(f"none of the starts is here: {notes[-1]}", fix="See `headstart weights list`.")
+    rows = make_rows(config, notes, dry=dry)
     plan = Plan(name=config.name, about=config.about, volume=config.volume, tasks=tuple(tasks),
                 rows=tuple(rows), train_sizes=config.train_sizes, seeds=tuple(range(config.seeds)),
                 training=config.training, test_parts=config.test_parts, accept_licence=config.accept_licence,
@@ -61,26 +58,6 @@ def _check_repeated(what: str, names: Iterable[str], field: str) -> None:
     if times > 1:
         raise HeadstartError(f"the benchmark has the {what} '{name}' {times} times",
                              fix=f"Give each a `{field}:` of its own.")
-
-
-# --- rows
-
-
-def _row(entry: RowEntry, config: Config, notes: list[str], dry: bool) -> Row | None:
-    """The row, or None with a note where its weights are not here."""
-    source = str(expanded(entry.start)) if entry.start else entry.upstream
-    try:
-        if not dry and source != SCRATCH and is_name(source):
-            locate(find(source), backbone=entry.backbone, volume=config.volume, accept_licence=config.accept_licence)
-        weights = identity(source, entry.backbone, volume_spec(config.volume))
-    except HeadstartError as error:
-        left_out = "not here yet" if dry else "left out"
-        notes.append(f"{entry.upstream} in {entry.backbone} is {left_out}: {error.problem}")
-        weights = "not here"
-    if weights == "not here" and not dry:
-        return None
-    return Row(backbone=entry.backbone, upstream=entry.upstream, mode=entry.mode or config.training.mode,
-               weights=weights, start=source if entry.start else None)
 
 
 # --- tasks
@@ -128,9 +105,11 @@ def _simulated(entry: TaskEntry) -> PlannedTask:
     labelmaps = entry.simulate.labelmaps and expanded(entry.simulate.labelmaps)
     asked = entry.simulate.model_dump(exclude={"n"}) | {"labelmaps": labelmaps}
     design = Design(**asked)
-    sites = [design.person(index).site for index in range(size)]
-    outside = set(entry.outside_sites)
+    people = [design.person(index) for index in range(size)]
+    sites, outside = [person.site for person in people], set(entry.outside_sites)
     _check_sites(entry, outside, set(sites))
+    _check_classes(entry, [getattr(person, DECLARED[entry.task].column) for person in people
+                           if person.site not in outside])
     if entry.leave_out:
         raise HeadstartError(f"task '{entry.name or entry.task}': leave_out is for scans that are there",
                              fix="Name the sites of a simulated cohort in `outside_sites:`, one task for each.")
@@ -177,6 +156,8 @@ def _usable(entry: TaskEntry, task: Task, scans: Sequence[Scan]) -> _People:
     outside = {scan.site for scan in usable if _within(scan.path, folders)} | set(entry.outside_sites)
     _check_shared(entry, usable, outside - set(entry.outside_sites), folders)
     _check_sites(entry, outside, {scan.site for scan in usable})
+    inside = [scan for scan in usable if scan.site not in outside]
+    _check_classes(entry, [task.classes[int(label)] for label in task.labels(inside)] if task.classes else [])
     return _People(usable, frozenset(outside))
 
 
@@ -220,3 +201,12 @@ def _check_sites(entry: TaskEntry, outside: set[str], known: set[str]) -> None:
                              fix=f"Its sites: {', '.join(sorted(known))}.")
     if not known - outside:
         raise HeadstartError(f"task '{entry.task}' holds out every site", fix="Leave one to train on.")
+
+
+def _check_classes(entry: TaskEntry, found: Sequence[str]) -> None:
+    """Who has only seen one class cannot learn to tell two apart; ``found``: those of the training sites."""
+    task = DECLARED[entry.task]
+    if missing := [name for name in task.classes if name not in found]:
+        fix = f"Give a cohort of people with {task.column} {' and '.join(task.classes)}."
+        raise HeadstartError(f"task '{entry.name or entry.task}': nobody at the training sites has {task.column} "
+                             f"{missing[0]}", fix=fix)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from headstart.benchmark.plan import Cell, Plan, TrainSize, Value, read_plan
+from headstart.brains.cohort import ScanKey
 from headstart.errors import HeadstartError
 from headstart.evaluation.predictions import Predictions, from_cells, read_tsv
 from headstart.files import atomic_write, read_json, write_json
@@ -19,6 +20,7 @@ from headstart.files import atomic_write, read_json, write_json
 CELLS, TASKS = "cells", "tasks"
 CELL, PREDICTIONS, FLOORS = "cell.json", "predictions.tsv", "floors.tsv"
 FLOOR_COLUMNS = ("floor", "train_size")
+Tested = frozenset[tuple[ScanKey, str]]  # scans and whether they are inside
 
 
 class CellRecord(Value):
@@ -52,11 +54,16 @@ class CellRecord(Value):
 
 @dataclass(frozen=True)
 class CellResult:
-    """A cell that ended, and where."""
+    """A cell that ended, and where.
+
+    Attributes:
+        tested: by task, the scans of the first cell whose predictions were read, and its folder; of one benchmark.
+    """
 
     cell: Cell
     record: CellRecord
     folder: Path
+    tested: dict[str, tuple[Tested, Path]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def done(self) -> bool:
@@ -66,10 +73,19 @@ class CellResult:
     def predictions(self) -> Predictions:
         """For the same people in every cell of a task: inside test and outside sites."""
         try:
-            return read_tsv(self.folder / PREDICTIONS)
+            table = read_tsv(self.folder / PREDICTIONS)
         except HeadstartError as error:
-            raise HeadstartError(error.problem, path=error.path, fix=f"Remove {self.folder}: the same benchmark does "
-                                 "that cell again.") from error
+            raise HeadstartError(error.problem, path=error.path, fix=_again(self.folder)) from error
+        self._check_tested(frozenset(zip(table.keys, table.partition, strict=True)))
+        return table
+
+    def _check_tested(self, scans: Tested) -> None:
+        """Refuse other scans than a cell of the same task has: the fewer have lost some."""
+        first, other = self.tested.setdefault(self.cell.task, (scans, self.folder))
+        if scans != first:
+            short = min((len(scans), self.folder), (len(first), other))[1]
+            raise HeadstartError(f"has not the {max(len(first), len(scans))} scans that other cells of task "
+                                 f"'{self.cell.task}' have", path=short / PREDICTIONS, fix=_again(short))
 
 
 @dataclass(frozen=True)
@@ -110,10 +126,10 @@ def read(folder: str | Path) -> Benchmark:
     Raises:
         HeadstartError: it holds none, or a file in it is damaged.
     """
-    folder, plan = Path(folder), read_plan(folder)
+    folder, plan, tested = Path(folder), read_plan(folder), dict[str, tuple[Tested, Path]]()
     found = [(cell, cell_folder(folder, cell.digest)) for cell in plan.cells]
     return Benchmark(folder, plan, tuple(
-        CellResult(cell, record, path) for cell, path in found if (record := read_record(path)) is not None))
+        CellResult(cell, record, path, tested) for cell, path in found if (record := read_record(path)) is not None))
 
 
 def cell_folder(folder: Path, digest: str) -> Path:
@@ -134,8 +150,13 @@ def _record(path: Path, _written: int) -> CellRecord:
     try:
         return CellRecord.model_validate(read_json(path))
     except ValidationError as error:
-        raise HeadstartError("is not the record of a cell", path=path,
-                             fix="Remove it: the same benchmark does that cell again.") from error
+        raise HeadstartError("is not the record of a cell", path=path, fix=_again(path.parent)) from error
+    except HeadstartError as error:
+        raise HeadstartError(error.problem, path=path, fix=_again(path.parent)) from error
+
+
+def _again(folder: Path) -> str:
+    return f"Remove {folder}: the same benchmark does that cell again."
 
 
 def write_record(folder: Path, record: CellRecord) -> None:

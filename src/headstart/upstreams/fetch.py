@@ -35,7 +35,7 @@ def locate(upstream: Upstream, *, backbone: str | None = None, volume: str | Non
     """
     source = upstream.source
     if upstream.commercial is not True and not isinstance(source, Shipped):
-        _accepted(upstream, accept_licence)
+        accepted(upstream, accept_licence)
     if isinstance(source, Package):
         return _packaged(source)
     if isinstance(source, Shipped):
@@ -77,7 +77,7 @@ def default_start(backbone: str, volume: str) -> str:
     return "synthetic-mri" if shipped.is_file() else "scratch"
 
 
-def _accepted(upstream: Upstream, now: bool) -> None:
+def accepted(upstream: Upstream, now: bool) -> None:
     """Remember an acceptance, so that it is asked for once."""
     note = _folder(upstream.name) / "licence-accepted.json"
     if now:

@@ -21,12 +21,12 @@ from headstart.adaptation import (
 from headstart.brains.volumes import VolumeSpec, volume_spec
 from headstart.errors import HeadstartError
 from headstart.files import read_json, sha256_file
-from headstart.modelfolder import CONFIG, WEIGHTS
 from headstart.upstreams.base import Readout, Recipe, Shipped, Upstream
 from headstart.upstreams.catalogue import CATALOGUE, find, is_name
 from headstart.upstreams.fetch import Progress, expected_sha256, locate
 from headstart.upstreams.recipes import RECIPES
 
+CONFIG, WEIGHTS = "config.json", "model.safetensors"  # of our own model folders (headstart.modelfolder)
 WRAPPED = Rename((("module.{rest}", "{rest}"),))  # torch.nn.DataParallel puts this before every key
 OWN_NAMES = Rename((("backbone.{rest}", "{rest}"),))
 OWN_HEAD = Drop(("norm.*", "head.*", "target_*"), "head")
