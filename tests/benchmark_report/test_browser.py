@@ -109,6 +109,10 @@ def test_the_theme_the_phone_and_paper(opened: Page) -> None:
     opened.emulate_media(media="print", color_scheme="dark")
     assert not opened.locator("form.filters").first.is_visible()
     assert paper() == "rgb(255, 255, 255)"
+    opened.set_viewport_size({"width": 1040, "height": 720})  # A4 across, less its margins
+    ends = opened.evaluate("[...document.querySelectorAll('table.sortable')].map(t => t.getBoundingClientRect().right)")
+    assert len(ends) > 6
+    assert max(ends) <= 1041
 
 
 def test_tables_download(opened: Page, report: Path, tmp_path: Path) -> None:

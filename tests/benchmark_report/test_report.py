@@ -5,6 +5,7 @@ import csv
 import io
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,15 @@ import pytest
 from pretend import AD, AGE, HOSTILE, INSIDE, OUTSIDE, PD, plan, task, write_pretend
 
 from headstart.benchmark import read
+from headstart.benchmark_report import csv_files, figures, tables, words
 from headstart.benchmark_report.claims import CLAIMS, findings
 from headstart.benchmark_report.collect import Study, domain_of, family_of, floor_title
 from headstart.benchmark_report.comparisons import compare_all, task_gains
 from headstart.benchmark_report.curves import scans_saved
-from headstart.benchmark_report.groups import gaps
+from headstart.benchmark_report.groups import gaps, trust
 from headstart.benchmark_report.page import thinned, write
 from headstart.errors import HeadstartError
+from headstart.evaluation.few_shot import Worth
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from pages import Collected
@@ -86,6 +89,32 @@ def test_scans_saved_follow_from_scratchs_own_curve(study: Study) -> None:
     assert len(found) == 3 * 2 * 2
     assert all(one.worth.scans == 25 and one.worth.value > 25 for one in found)
     assert any(one.worth.at_least[0] for one in found)
+
+
+@pytest.mark.parametrize(("below", "beyond", "shown", "between"), [
+    ((False, False, False), (True, False, True), "+108 or more", "+5 to +108 or more"),
+    ((True, True, False), (False, False, False), "0 or fewer", "0 or fewer to +108"),
+    ((False, True, False), (False, False, True), "≈ cannot be told", "")])
+def test_scans_saved_end_with_scratchs_curve(below: tuple, beyond: tuple, shown: str, between: str) -> None:
+    low = 25.0 if below[1] else 30.0
+    cell = tables._saved(Worth(25.0, 25.0 if below[0] else 133.0, low, 133.0, below, beyond))
+    assert (cell.text, cell.small) == (shown, between)
+
+
+def test_an_interval_that_leaves_the_forest_plot_ends_in_an_arrow(study: Study) -> None:
+    """And what can be told from chance never leaves it."""
+    found = [one for one in compare_all(study) if one.key.task == "ad" and one.key.size == "full"]
+    assert "arrow" not in figures.forest(found, "x")
+    gain = replace(found[0].gain.absolute, low=-5000.0, high=5000.0)
+    wild = replace(found[0], gain=replace(found[0].gain, absolute=gain, p=0.9), p_holm=0.9)
+    assert figures.forest([wild, *found[1:]], "x").count("arrow") == 2
+    assert "arrow" not in figures.forest([replace(wild, p_holm=0.001), *found[1:]], "x")
+
+
+def test_starts_of_one_kind_have_lines_of_their_own() -> None:
+    drawn = figures.strokes(["scratch", "procedural-video", "procedural-images", "synthetic-mri"])
+    assert len(set(drawn.values())) == 4
+    assert {style.split()[0] for name, style in drawn.items() if "procedural" in name} == {"d-procedural"}
 
 
 def test_the_best_floor_is_the_best_on_the_same_people(study: Study) -> None:
@@ -180,8 +209,8 @@ def test_the_page_reaches_for_nothing_and_text_is_escaped(report: Path) -> None:
 
 def test_floors_failures_overlaps_and_simulated_are_on_the_page(report: Path) -> None:
     page = report.read_text(encoding="utf-8")
-    for words in ("Linear on voxels", "2 cells failed", "procedural-images †", "Simulated brains", "bias correction"):
-        assert words in page
+    for said in ("Linear on voxels", "2 cells failed", "procedural-images †", "Simulated brains", "bias correction"):
+        assert said in page
     assert not re.search(r">\s*(None|nan)\b", page)
 
 
@@ -191,7 +220,29 @@ def test_downloads_are_the_files_beside_the_page(report: Path) -> None:
     for name in ("comparisons.csv", "claims.csv"):
         embedded = base64.b64decode(links[name].split(",", 1)[1]).decode()
         assert embedded == (report.parent / name).read_text(encoding="utf-8")
-    assert {"scores.csv", "scans-saved.csv", "cells.csv", "plan.json", "references.bib"} < set(links)
+    assert {"scores.csv", "scans-saved.csv", "gaps.csv", "trust.csv", "groups.csv", "starts.csv", "cells.csv",
+            "plan.json", "references.bib"} < set(links)
+    assert "pooled.csv" not in links  # nothing is pooled here
+
+
+def test_tables_for_machines_hold_what_the_page_shows(report: Path, study: Study) -> None:
+    lost, trusted = gaps(study), trust(study)
+    narrowed = list(csv.DictReader(io.StringIO(csv_files.gaps_csv(study, lost))))
+    assert [row["upstream"] for row in narrowed] == [one.key.upstream for one in lost]
+    assert [bool(row["narrowed"]) for row in narrowed] == [one.narrowed is not None for one in lost]
+    assert float(narrowed[0]["loss"]) == pytest.approx(lost[0].loss.value, rel=1e-4)
+    found = list(csv.DictReader(io.StringIO(csv_files.trust_csv(trusted))))
+    assert {(row["metric"], row["corrected"]) for row in found} == {
+        ("brier", "no"), ("ece", "no"), ("mae", "no"), ("r", "no"), ("mae", "yes"), ("r", "yes")}
+    assert len(list(csv.DictReader(io.StringIO(csv_files.starts_csv(study))))) == len(study.benchmark.plan.rows)
+
+
+def test_the_summary_says_what_the_simple_predictors_reach_and_that_features_were_frozen(study: Study) -> None:
+    said = " ".join(words.summary(study, compare_all(study), findings(study)))
+    assert "Only a read-out learned from the labels" in said
+    best = [one for one in compare_all(study) if one.key.size == "full" and one.key.upstream != "control"]
+    assert f"In {sum(map(words.beats, best))} of {len(best)} the start does better" in said
+    assert re.search(r"The surest gain .*scratch \d+\.\d+; the best simple predictor, [a-z ]+, \d+\.\d+\.", said)
 
 
 def test_a_benchmark_of_scratch_alone_still_has_a_page(tmp_path: Path) -> None:

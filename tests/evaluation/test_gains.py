@@ -8,7 +8,7 @@ import pytest
 from headstart.brains.cohort import Scan
 from headstart.errors import HeadstartError
 from headstart.evaluation.few_shot import inverted, monotone, worth
-from headstart.evaluation.gains import Pair, apart, gain, mean_gain, mean_over_tasks, same_seeds
+from headstart.evaluation.gains import Pair, apart, gain, mean_gain, mean_over_tasks, possible, same_seeds
 from headstart.evaluation.metrics import METRICS
 from headstart.evaluation.predictions import Predictions
 from headstart.evaluation.statistics import Bootstrap, Estimate
@@ -107,3 +107,10 @@ def test_scans_saved_have_an_interval_and_say_where_the_curve_ends() -> None:
     assert below is not None
     assert (below.at_most, below.value) == ((True, True, True), 20)
     assert worth(BOOTSTRAP, scratch[:1], (20,), scratch[0], 20, MAE) is None
+
+
+def test_no_gain_in_auroc_can_be_beyond_what_two_scores_differ_by() -> None:
+    wide = Estimate(60.0, -110.0, 230.0, 6)
+    assert possible(wide, METRICS["auroc"]) == Estimate(60.0, -100.0, 100.0, 6)
+    assert possible(wide, MAE) == wide
+    assert possible(Estimate(None, None, None, 0, "none"), MAE).value is None
