@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,18 @@ def forbidden() -> str | None:
     return next((name for name in FORBIDDING if os.environ.get(name, "0") not in ("", "0")), None)
 
 
+def check_address(url: str) -> None:
+    """HeadstartError unless ``url`` is an address that something can be fetched from."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        good = " " not in url and parts.scheme in ("http", "https", "ftp", "file")
+        good = good and (parts.scheme == "file" or parts.netloc != "")
+    except ValueError:  # brackets that stand for no IPv6 address
+        good = False
+    if not good:
+        raise HeadstartError("is no address to fetch from", path=url, fix="Give one that begins with https://.")
+
+
 def download(url: str, part: Path, progress: Progress | None = None, *, moved: str) -> None:
     """Fetch ``url`` into ``part``, going on where an earlier try ended if the file behind it is still the same.
 
@@ -34,8 +47,9 @@ def download(url: str, part: Path, progress: Progress | None = None, *, moved: s
         moved: what to do where the server has no such file, as a sentence.
 
     Raises:
-        HeadstartError: the server refuses, or the connection breaks; the same call goes on.
+        HeadstartError: it is no address, the server refuses, or the connection breaks; the same call goes on.
     """
+    check_address(url)
     try:
         with _open(url, part) as response:
             resumed = response.status == http.client.PARTIAL_CONTENT

@@ -204,3 +204,27 @@ def test_every_record_says_what_a_reader_needs():
     assert all(record.licence and record.page.startswith("https://") for record in DATASETS.values())
     with pytest.raises(HeadstartError, match="Choose one of: ixi"):
         find("adni")
+
+
+def test_a_login_page_is_not_taken_for_a_label_map(publisher: Publisher, tmp_path, scan: bytes):
+    page = replace(label_maps(publisher, b"<!DOCTYPE html><p>Log in", ""), files=(
+        RemoteFile("data/one.nii.gz", "one.nii.gz"),))
+    with pytest.raises(HeadstartError, match=r"no compressed NIfTI.*log in"):
+        fetch(page, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    publisher.files["data/one.nii.gz"] = scan
+    assert (fetch(page, tmp_path) / "one.nii.gz").read_bytes() == scan
+
+
+@pytest.mark.parametrize("address", ["not a url", "ftp:", "http://[bad", "mirror/ixi", "https:///"])
+def test_a_mirror_that_is_no_address_is_refused(tmp_path, address: str):
+    with pytest.raises(HeadstartError, match="no address"):
+        fetch(find("ds000011"), tmp_path / "out", mirror=address)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("receipt", ["{", "[]", '{"dataset": "ds000011"}', '{"dataset": "x", "files": {"a": 1}}'])
+def test_a_broken_receipt_says_what_to_do(tmp_path, receipt: str):
+    (tmp_path / "fetched.json").write_text(receipt)
+    with pytest.raises(HeadstartError, match=r"fetched\.json: is damaged.*Remove it"):
+        fetch(find("ds000011"), tmp_path)

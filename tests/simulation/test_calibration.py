@@ -94,3 +94,11 @@ def test_an_intensity_mixture_gives_shares_of_the_whole(brains):
 def test_too_few_people_are_refused():
     with pytest.raises(HeadstartError, match="too few"):
         measure_line("grey", np.ones(5), np.arange(5), np.ones(5, bool))
+
+
+def test_where_nobody_is_60_the_late_slope_is_left_open():
+    rng = np.random.default_rng(0)
+    ages, male = rng.uniform(40, 59, 400), rng.random(400) < 0.5
+    line = measure_line("thalamus", 200 * (1 - 0.004 * (ages - 60) + 0.01 * rng.standard_normal(400)), ages, male)
+    assert np.isnan(line.late_slope)
+    assert line.agrees(TRAJECTORIES["thalamus"])

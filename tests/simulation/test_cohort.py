@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from headstart.brains.bids import read_bids
 from headstart.brains.nifti import read_nifti
@@ -145,5 +146,50 @@ def test_a_killed_store_ends_in_the_same_bytes(tmp_path):
 
 def test_a_store_of_other_scans_is_refused(tmp_path):
     write_store(tmp_path, n=2, seed=1, **QUICK)
+    with pytest.raises(HeadstartError, match="another simulation"):
+        write_store(tmp_path, n=4, seed=2, **QUICK)
+    (tmp_path / "simulation.json").unlink()  # as an older version left it
     with pytest.raises(HeadstartError, match="other scans"):
         write_store(tmp_path, n=4, seed=2, **QUICK)
+
+
+def test_a_store_is_only_gone_on_with_by_the_simulation_that_began_it(tmp_path, monkeypatch):
+    store, design = tmp_path / "store", {"cohort": "ad", "seed": 1, **QUICK}
+    write_store(store, n=2, **design)
+    before = contents(store)
+    for change in ({"sites": 3}, {"difficulty": "easy"}, {"ages": (60, 70)}):
+        with pytest.raises(HeadstartError, match=r"another simulation.*Give another folder"):
+            write_store(store, n=4, **{**design, **change})
+    with monkeypatch.context() as newer:
+        newer.setattr("headstart.simulation.cohort.DRAWN_VERSION", 99)
+        with pytest.raises(HeadstartError, match="another simulation"):
+            write_store(store, n=4, **design)
+    assert contents(store) == before
+    with pytest.raises(HeadstartError, match="holds 2 people already, more than 1"):
+        write_store(store, n=1, **design)
+    (store / "simulation.json").unlink()  # begun by an older version
+    assert len(Store.open(write_store(store, n=3, **design))) == 3
+
+
+def test_a_store_is_not_written_into_a_data_set(data_set):
+    before = contents(data_set)
+    with pytest.raises(HeadstartError, match="holds a BIDS data set"):
+        write_store(data_set, n=8, cohort="ad", seed=3, **QUICK)
+    assert contents(data_set) == before
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "file").write_text("a")
+    for write in (write_cohort, write_store):
+        with pytest.raises(HeadstartError, match="is a file"):
+            write(tmp_path / "file", n=2, **QUICK)
+
+
+def test_simulating_leaves_the_threads_as_they_were(tmp_path):
+    torch.set_num_threads(2)
+    try:
+        write_store(tmp_path / "store", n=1, **QUICK)
+        write_cohort(tmp_path / "bids", n=1, **QUICK)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -264,3 +265,36 @@ def test_a_bundle_of_something_else_is_refused(bundle: Path):
     (bundle / "configs" / "inference.json").write_text('{"autoencoder_def": {}}')
     with pytest.raises(HeadstartError, match="not the bundle's configuration"):
         load_bundle(bundle)
+
+
+def test_a_finished_model_of_another_training_is_not_given_for_this_one(model: Path, toy_store: Path, tmp_path: Path):
+    before = (model / "diffusion.safetensors").stat().st_mtime_ns
+    assert fit(toy_store, model, TINY, progress=False) == model
+    with pytest.raises(HeadstartError, match="another training, of another seed"):
+        fit(toy_store, model, TINY, seed=1, progress=False)
+    with pytest.raises(HeadstartError, match="another training, of another recipe"):
+        fit(toy_store, model, TINY.model_copy(update={"blocks": 2}), progress=False)
+    assert (model / "diffusion.safetensors").stat().st_mtime_ns == before
+    older = shutil.copytree(model, tmp_path / "older")
+    (older / "training.json").unlink()
+    assert fit(toy_store, older, TINY, seed=1, progress=False) == older
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-100], lambda b: b[:-1] + bytes([b[-1] ^ 1]), lambda b: b""])
+def test_weights_that_were_changed_are_refused_before_anything_is_written(model: Path, tmp_path: Path, damage):
+    copy = shutil.copytree(model, tmp_path / "model")
+    weights = copy / "diffusion.safetensors"
+    weights.write_bytes(damage(weights.read_bytes()))
+    with pytest.raises(HeadstartError, match=r"diffusion\.safetensors: is not the file.*SHA-256"):
+        write_store(tmp_path / "out", n=2, model=copy, **QUICK)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("text", "problem"), [
+    (b"groups: 3", "multiples of groups, 3"), (b"checkpoint_every: 0", "checkpoint_every"),
+    (b"autoencoder_steps: -1", "autoencoder_steps"), (b"head_channels: 24", "head_channels, 24"),
+    (b"unet_attention: [true]", "unet_attention"), (b"blocks: \xff", "utf-8")])
+def test_recipes_that_make_no_sense_are_refused(tmp_path: Path, text: bytes, problem: str):
+    (tmp_path / "bad.yaml").write_bytes(text)
+    with pytest.raises(HeadstartError, match=rf"bad\.yaml: is not a recipe \(.*{problem}"):
+        Recipe.read(tmp_path / "bad.yaml")

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
 
-from headstart.brains.volumes import volume_spec
+from headstart.brains.volumes import template, volume_spec
 from headstart.errors import HeadstartError
+from headstart.simulation import anatomies
 from headstart.simulation.base import draw_subject
-from headstart.simulation.cohort import write_store
+from headstart.simulation.cohort import Design, write_store
 from headstart.simulation.generate import generate
 from headstart.simulation.labelmaps import LabelMapGenerator, _anatomy, target_ml
 
@@ -104,3 +106,64 @@ def test_an_anatomy_near_to_what_is_wanted_is_likelier_and_none_is_out_of_reach(
     assert near + mid + far == 300
     wanted = 10 * rest.response.rest_ml
     assert sum(several._likely(rng, wanted, SPEC) is bigger[several.paths[2]] for _ in range(100)) > 95
+
+
+def small_map(path: Path, *ids: int) -> Path:
+    """A cube that holds these ids."""
+    labels = np.zeros((12, 12, 12), np.int16)
+    labels[2:10, 2:10, 2:10] = 2
+    labels[3, 3, 3:3 + len(ids)] = ids
+    nib.save(nib.Nifti1Image(labels, np.eye(4)), path)
+    return path
+
+
+def test_a_missing_structure_is_named_before_the_alignment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(anatomies, "_register", lambda *_: pytest.fail("a minute is lost"))
+    small_map(tmp_path / "m.nii.gz", 3, 4, 14, 18, 10, 12, 11)
+    with pytest.raises(HeadstartError, match=r"m\.nii\.gz: holds no hippocampus \(ids 17 53\)\."):
+        anatomies.load_anatomy(tmp_path / "m.nii.gz", SPEC)
+
+
+def test_what_is_lost_in_the_alignment_and_what_a_worker_cannot_name_is_named(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = small_map(tmp_path / "m.nii.gz", 3, 4, 14, 17, 18, 10, 12, 11)
+    monkeypatch.setattr(anatomies, "_register", lambda *_: np.diag([1.0, 1, 1, 1]) + 1000 * np.eye(4, k=3))
+    with pytest.raises(HeadstartError, match=r"m\.nii\.gz: holds no .*hippocampus.* once it is aligned"):
+        anatomies.load_anatomy(path, SPEC)
+    assert str(anatomies._named(IndexError("list index out of range"), path)).startswith(f"{path}: cannot be made")
+
+
+def test_a_folder_called_like_a_label_map_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "m.nii.gz").mkdir()
+    with pytest.raises(HeadstartError, match=r"m\.nii\.gz: is called like a label map and is no file"):
+        LabelMapGenerator(tmp_path)
+
+
+def test_the_description_knows_what_label_maps_hold(tmp_path: Path) -> None:
+    said = []
+    for name, ids in (("a", (3,)), ("b", (3,)), ("c", (3, 4))):
+        (tmp_path / name).mkdir()
+        small_map(tmp_path / name / "m.nii", *ids)
+        said.append(Design(generator="labelmaps", labelmaps=tmp_path / name).describe())
+    assert said[0] == said[1] != said[2]
+
+
+def test_an_anatomy_that_was_cut_off_in_the_cache_is_made_again(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path))
+    monkeypatch.setattr(anatomies, "_build", lambda *_: (np.ones((1000, 24), np.float16),) * 2)
+    path = small_map(tmp_path / "m.nii", 3)
+    anatomies.load_anatomy(path, SPEC)
+    for file in (tmp_path / "anatomies").glob("*.npy"):
+        file.write_bytes(file.read_bytes()[:5000])
+        assert anatomies.load_anatomy(path, SPEC).bank.shape == (1000, 24)
+        assert file.stat().st_size > 5000
+
+
+def test_a_map_is_aligned_alike_every_time() -> None:
+    """Else equal seeds would make other brains on another machine."""
+    target = template("2mm")
+    turned = np.roll(np.where(target.brain, target.t1, 0), (3, -2, 1), (0, 1, 2)).astype(np.float32)
+    one, two = (anatomies._register(turned, target.spec.affine) for _ in range(2))
+    assert np.array_equal(one, two)
+    assert np.allclose(one[:3, 3], [6, -4, 2], atol=0.5)

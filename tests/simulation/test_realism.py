@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from headstart.simulation.base import draw_subject
 from headstart.simulation.calibration import image_slope
 from headstart.simulation.realism import features, nearest, separations, ventricles_ml
 from headstart.simulation.regions import label_regions
+from headstart.simulation.segment import CLASSES
 
 SPEC = VOLUMES["4mm"]
 
@@ -103,6 +106,32 @@ def test_the_page_says_what_was_found(toy_store: Path, tmp_path: Path):
         with pytest.raises(HeadstartError, match=problem):
             write_calibration(*wrong, tmp_path / "no.html")
     assert not (tmp_path / "no.html").exists()
+
+
+def changed(source: Path, out: Path, age: Callable[[float], float | None], **change: Any) -> Path:
+    """A store again, with other ages."""
+    store = Store.open(source)
+    scans = [replace(s.scan, age_years=s.scan.age_years and age(s.scan.age_years), **change) for s in store.scans]
+    with StoreWriter(out, store.contract) as writer:
+        writer.append_many(scans, store.rows(range(len(store))))
+    return out
+
+
+def test_a_page_of_people_below_60_leaves_the_late_slope_empty(toy_store: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("headstart.report.calibration.FEWEST", 5)
+    monkeypatch.setattr("headstart.simulation.calibration.FEWEST", 5)
+    monkeypatch.setattr("headstart.report.calibration.DIAGNOSES", ())
+    young = changed(toy_store, tmp_path / "young", lambda age: 41 + age / 5, columns={"diagnosis": "CN"})
+    real = changed(toy_store, tmp_path / "real", lambda age: age, dataset="real", simulated=False)
+    page = write_calibration(young, real, tmp_path / "page.html").read_text()
+    assert page.count("<td></td>") == len(CLASSES)  # measured on images
+    assert "+nan" not in page
+
+
+def test_real_scans_without_any_age_are_refused(toy_store: Path, tmp_path: Path):
+    real = changed(toy_store, tmp_path / "real", lambda _: None, dataset="real", simulated=False)
+    with pytest.raises(HeadstartError, match="says nobody's age"):
+        write_calibration(toy_store, real, tmp_path / "no.html")
 
 
 def test_no_two_people_are_alike(long):

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import time
 import urllib.parse
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from headstart.datasets import ixi, openneuro
 from headstart.datasets.catalogue import Dataset, RemoteFile
-from headstart.download import Progress, discard, download, finish, forbidden
+from headstart.download import Progress, check_address, discard, download, finish, forbidden
 from headstart.errors import HeadstartError
 from headstart.files import one_writer, read_json, sha256_file, write_json
 
 RECEIPT = "fetched.json"  # what came, with size and digest; while it agrees with the folder there is nothing to do
 PARTS = ".download"
 SAID_EVERY_S = 10.0
+HEADER_BYTES = (348, 540)  # of NIfTI-1 and NIfTI-2: the number that each begins with
 Say = Callable[[str], None]
 
 
@@ -39,12 +42,13 @@ def fetch(dataset: Dataset, out: str | Path, *, mirror: str | None = None, say: 
         raise HeadstartError(f"'{dataset.name}' comes as a torrent, which headstart does not speak",
                              fix=f"Fetch it from {dataset.page} with a torrent program, unpack it, and run "
                              "`headstart prepare FOLDER --store STORE`.")
+    base = (mirror or dataset.base).rstrip("/")
+    check_address(base)
     with one_writer(out):
         if _is_whole(out, dataset.name):
             say(f"{dataset.name} is here already")
             return out
         _may_use_network(dataset.name, out)
-        base = (mirror or dataset.base).rstrip("/")
         files = openneuro.list_files(dataset.name, base) if dataset.layout == "openneuro" else dataset.files
         folder = out / PARTS if dataset.layout == "ixi" else out
         for position, file in enumerate(files, 1):
@@ -94,7 +98,19 @@ def _differs(path: Path, file: RemoteFile) -> str:
         return f"SHA-256 {digest}, expected {file.sha256}"
     if file.md5 is not None and (digest := _md5(path)) != file.md5:
         return f"MD5 {digest}, expected {file.md5}"
+    if file.md5 is None and file.sha256 is None and file.path.endswith(".nii.gz") and not _is_nifti(path):
+        return "no compressed NIfTI; is it a page that asks to log in?"
     return ""
+
+
+def _is_nifti(path: Path) -> bool:
+    """By its first bytes: where no digest is known, a web page must not be taken for a scan."""
+    try:
+        with gzip.open(path) as file:
+            begin = file.read(4)
+    except (OSError, EOFError, zlib.error):
+        return False
+    return any(int.from_bytes(begin, order) in HEADER_BYTES for order in ("little", "big"))
 
 
 def _md5(path: Path) -> str:
@@ -117,11 +133,21 @@ def _is_whole(out: Path, name: str) -> bool:
     """Whether every file of the receipt is here as it came; another data set in the folder is refused."""
     if not (out / RECEIPT).exists():
         return False
-    receipt = read_json(out / RECEIPT)
-    if receipt.get("dataset") != name:
-        raise HeadstartError(f"holds {receipt.get('dataset')}", path=out, fix="Give another --out folder.")
-    return all((out / path).is_file() and (out / path).stat().st_size == known["bytes"]
-               and sha256_file(out / path) == known["sha256"] for path, known in receipt["files"].items())
+    there, files = _read_receipt(out / RECEIPT)
+    if there != name:
+        raise HeadstartError(f"holds {there}", path=out, fix="Give another --out folder.")
+    return all((out / path).is_file() and (out / path).stat().st_size == size and sha256_file(out / path) == sha256
+               for path, (size, sha256) in files.items())
+
+
+def _read_receipt(path: Path) -> tuple[str, dict[str, tuple[int, str]]]:
+    """(data set, file -> size and digest)."""
+    try:
+        receipt = read_json(path)
+        return receipt["dataset"], {name: (known["bytes"], known["sha256"]) for name, known in receipt["files"].items()}
+    except (HeadstartError, KeyError, TypeError, AttributeError) as error:
+        raise HeadstartError("is damaged", path=path,
+                             fix="Remove it and run the same command again: what is here and right stays.") from error
 
 
 def _may_use_network(name: str, out: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import re
 import urllib.error
 import urllib.parse
@@ -56,6 +57,6 @@ def _page(url: str) -> ElementTree.Element:
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:
             return ElementTree.fromstring(response.read())
-    except (OSError, ElementTree.ParseError) as error:
+    except (OSError, http.client.HTTPException, ElementTree.ParseError) as error:
         raise HeadstartError(f"cannot be listed ({getattr(error, 'reason', error)})", path=url,
                              fix="Check the network and run the same command again.") from error

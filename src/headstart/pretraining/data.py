@@ -23,6 +23,7 @@ from headstart.pretraining.recorded.pool import ENDINGS
 from headstart.pretraining.recorded.pool import write_pool as write_recorded
 from headstart.simulation.base import DRAWN_VERSION
 from headstart.simulation.cohort import write_store
+from headstart.simulation.labelmaps import LabelMapGenerator
 
 PROBE_SEED = 404  # no upstream shares a random stream with a cohort, whatever its seed
 
@@ -91,7 +92,9 @@ def probe_store(count: int, volume: str, *, jobs: int) -> Path:
 
 
 def _simulated(count: int, jobs: int, **design: Any) -> Path:
-    return _made([DRAWN_VERSION, design, count], lambda path: write_store(path, n=count, jobs=jobs, **design))
+    maps = design.get("labelmaps")  # known by what they hold: a folder may be moved, or its maps replaced
+    known = design if maps is None else {**design, "labelmaps": LabelMapGenerator(maps).digest()}
+    return _made([DRAWN_VERSION, known, count], lambda path: write_store(path, n=count, jobs=jobs, **design))
 
 
 def _made(what: list, make: Callable[[Path], Path]) -> Path:

@@ -107,7 +107,7 @@ def write_calibration(simulated: str | Path, real: str | Path, out: str | Path |
         out: the HTML file; ``calibration.html`` in the simulated store by default.
 
     Raises:
-        HeadstartError: a folder is not a store, the grids differ, or the second store is simulated too.
+        HeadstartError: a folder is not a store, the grids differ, or the second store is simulated too or has no ages.
     """
     _check(Store.open(simulated), Store.open(real))
     ours, theirs = Scans.measured(simulated), Scans.measured(real)
@@ -131,6 +131,9 @@ def _check(simulated: Store, real: Store) -> None:
         raise HeadstartError("holds simulated brains", path=real.path, fix="Give a store of real scans as --against.")
     if not all(stored.scan.simulated for stored in simulated.scans):
         raise HeadstartError("holds real scans", path=simulated.path, fix="Give the simulated store first.")
+    if all(stored.scan.age_years is None for stored in real.scans):
+        raise HeadstartError("says nobody's age", path=real.path,
+                             fix="Put an age column into its participants.tsv and run `headstart prepare` again.")
 
 
 @dataclass(frozen=True)
@@ -224,7 +227,8 @@ def sentences(found: Findings) -> list[str]:
     if found.lines:
         agree = sum(line.agrees(REFERENCE[line.structure]) for line in found.lines)
         said.append(f"On {found.people:,} simulated people of 40 to 86 years, {agree} of {len(found.lines)} structures "
-                    "change with age as in real people (both slopes within 30 %, or one point where below 3 %).")
+                    f"change with age as in real people ({_slopes_said(found.lines)} within 30 %, or one point where "
+                    "below 3 %).")
     said.append(f"A classifier on plain features tells real from simulated scans with an AUROC of "
                 f"{max(whole.linear, whole.nearest):.2f} (0.5 would be chance); the best single cue is "
                 f"“{whole.cues[0][0]}” ({whole.cues[0][1]:.2f}).")
@@ -232,6 +236,10 @@ def sentences(found: Findings) -> list[str]:
                 f"one {np.median(near.real):.3f} from its nearest real one (medians, root mean square of intensity); "
                 f"no two simulated brains are closer than {near.simulated.min():.3f}.")
     return said
+
+
+def _slopes_said(lines: Sequence[Line]) -> str:
+    return "the slope; nobody is older than 60:" if np.isnan(lines[0].late_slope) else "both slopes"
 
 
 def _summary(scans: Scans) -> dict[str, Any]:
@@ -290,11 +298,16 @@ def _downloads(found: Findings) -> list[tuple[str, str]]:
     groups = list(found.separations[0].groups)
     lines = (*found.lines, *(line for line, _ in found.seen))
     texts = {"structures.csv": csv_text(["measured on", *fields], (
-                 ["tissue" if line in found.lines else "image", *(asdict(line)[name] for name in fields)]
+                 ["tissue" if line in found.lines else "image", *(_known(asdict(line)[name]) for name in fields)]
                  for line in lines)),
              "separations.csv": csv_text(["site", "real", "other", "linear", "nearest", *groups, "cue", "cue_auroc"],
                                          map(_cells, found.separations))}
     return [(name, data_uri(name, text)) for name, text in texts.items()]
+
+
+def _known(value: Any) -> Any:
+    """Nothing where a number could not be measured."""
+    return "" if value != value else value
 
 
 def _cells(row: Separation) -> Sequence[Any]:

@@ -44,8 +44,10 @@ CORTEX_IDS = (3, 42)
 # Reach of each structure's dilation or shrinkage, mm.
 PUSHES = {"lateral_ventricles": 14.0, "third_ventricle": 6.0, "hippocampus": 6.0, "amygdala": 5.0, "thalamus": 8.0,
           "putamen": 6.0, "caudate": 6.0}
+WHOLE = "Give whole segmentations at about 1 mm, such as aseg.mgz or SynthSeg output."
 ENTORHINAL_MM, ENTORHINAL_RADIUS_MM = (23.0, -8.0, -32.0), 11.0
 NIGRA_MM, NIGRA_RADIUS_MM = (10.0, -19.0, -12.0), 5.0
+SEED = 1  # of the registration's sampling
 FIXED = (*LABELS, "nigra")
 COLUMNS = (*(f"csf{s}" for s in PIAL_MM), *(f"white{w}" for w in WHITE_MM), *FIXED, "entorhinal", "depth_mm")
 
@@ -71,11 +73,11 @@ def load_anatomy(path: Path, spec: VolumeSpec) -> Anatomy:
         HeadstartError: the file is not a 3D map of FreeSurfer ids.
     """
     file = _bank_file(path, spec)
-    if not file.exists():
+    if (arrays := _kept(file)) is None:
         print(f"note: building the anatomy of {path.name}, once: about a minute, kept in {file.parent}",
               file=sys.stderr, flush=True)
         _keep(path, spec)
-    arrays = [np.load(f, mmap_mode="c") for f in (file, file.with_suffix(".push.npy"))]
+        arrays = [np.load(name, mmap_mode="c") for name in _files(file)]
     return Anatomy(path.name, *(torch.from_numpy(a) for a in arrays))
 
 
@@ -85,10 +87,10 @@ def build_anatomies(paths: Sequence[Path], spec: VolumeSpec, *, jobs: int = 1, p
     Raises:
         HeadstartError: some files are not maps of FreeSurfer ids; all of them are named, and the others are kept.
     """
-    todo, failures = [path for path in paths if not _bank_file(path, spec).exists()], []
+    todo, failures = [path for path in paths if _kept(_bank_file(path, spec)) is None], []
     with progress_bar("Building anatomies of label maps, once", len(todo), progress) as advance:
-        for _, failure in run_each(partial(_keep, spec=spec), todo, jobs):
-            failures += [failure] if failure is not None else []
+        for path, failure in run_each(partial(_keep, spec=spec), todo, jobs):
+            failures += [_named(failure, path)] if failure is not None else []
             advance()
     if len(failures) == 1:
         raise failures[0]
@@ -98,15 +100,47 @@ def build_anatomies(paths: Sequence[Path], spec: VolumeSpec, *, jobs: int = 1, p
                              fix="Mend them, or move them elsewhere; the others are kept.")
 
 
+def _named(failure: Exception, path: Path) -> HeadstartError:
+    """The failure with the file that it is of: a worker that died does not know it."""
+    if isinstance(failure, HeadstartError):
+        return failure if failure.path is not None else HeadstartError(failure.problem, path=path, fix=failure.fix)
+    return HeadstartError(f"cannot be made an anatomy ({str(failure) or type(failure).__name__})", path=path)
+
+
+def sha256_of(path: Path) -> str:
+    """Of a label map's bytes.
+
+    Raises:
+        HeadstartError: the file cannot be read.
+    """
+    try:
+        return sha256_file(path)
+    except OSError as error:
+        raise HeadstartError(f"cannot be read ({error.strerror})", path=path,
+                             fix="Give label maps that are files you may read.") from error
+
+
 def _bank_file(path: Path, spec: VolumeSpec) -> Path:
     """Where the bank of a label map with these very bytes is, or will be; its pushes are beside it."""
-    return cache_dir() / "anatomies" / f"v{BANK_VERSION}-{sha256_file(path)[:16]}-{_prefilter_mm(spec):.2f}.npy"
+    return cache_dir() / "anatomies" / f"v{BANK_VERSION}-{sha256_of(path)[:16]}-{_prefilter_mm(spec):.2f}.npy"
+
+
+def _files(file: Path) -> tuple[Path, Path]:
+    """Bank and pushes."""
+    return file, file.with_suffix(".push.npy")
+
+
+def _kept(file: Path) -> list[np.ndarray] | None:
+    """Bank and pushes of the cache, mapped; None where they are missing or not whole."""
+    try:
+        return [np.load(name, mmap_mode="c") for name in _files(file)]
+    except (OSError, ValueError, EOFError):  # a file that was cut off is shorter than its header says
+        return None
 
 
 def _keep(path: Path, spec: VolumeSpec) -> None:
-    bank, pushes = _build(path, _prefilter_mm(spec))
-    file = _bank_file(path, spec)
-    for name, array in ((file.with_suffix(".push.npy"), pushes), (file, bank)):  # what is looked for is written last
+    made = _build(path, _prefilter_mm(spec))
+    for name, array in zip(_files(_bank_file(path, spec)), made):
         with atomic_write(name, "wb") as out:
             np.save(out, array)
 
@@ -119,6 +153,7 @@ def _prefilter_mm(spec: VolumeSpec) -> float:
 
 def _build(path: Path, smooth_mm: float) -> tuple[np.ndarray, np.ndarray]:
     labels = _aligned(path)
+    _check_structures(labels, path, " once it is aligned to the template")
     maps = _maps(labels)
     bank = np.zeros((int(np.prod(BANK_GRID.shape)), 24), np.float16)
     for column, name in enumerate(COLUMNS):
@@ -140,9 +175,22 @@ def _aligned(path: Path) -> np.ndarray:
     if labels.ndim != 3 or not (np.isin(labels, CORTEX_IDS).any() and np.isin(labels, WHITE_IDS).any()):
         raise HeadstartError("holds no FreeSurfer cortex and white matter", path=path,
                              fix="Give segmentations such as aseg.mgz or SynthSeg output.")
-    to_map = _register(_paint(labels), image.affine)
+    _check_structures(labels, path)
+    try:
+        to_map = _register(_paint(labels), image.affine)
+    except RuntimeError as error:  # all that SimpleITK raises
+        raise HeadstartError(f"cannot be aligned to the template ({str(error).strip().splitlines()[-1]})", path=path,
+                             fix=WHOLE) from error
     source = np.linalg.inv(image.affine) @ to_map @ FINE_GRID.affine
     return ndimage.affine_transform(labels, source[:3, :3], source[:3, 3], FINE_GRID.shape, order=0)
+
+
+def _check_structures(labels: np.ndarray, path: Path, when: str = "") -> None:
+    """HeadstartError unless every structure that is pushed to its volume is there."""
+    missing = [name for name in PUSHES if not np.isin(labels, LABELS[name]).any()]
+    if missing:
+        named = ", ".join(f"{name.replace('_', ' ')} (ids {' '.join(map(str, LABELS[name]))})" for name in missing)
+        raise HeadstartError(f"holds no {named}{when}", path=path, fix=WHOLE)
 
 
 def _paint(labels: np.ndarray) -> np.ndarray:
@@ -177,7 +225,7 @@ def _register(moving: np.ndarray, affine: np.ndarray) -> np.ndarray:
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsCorrelation()
     method.SetMetricSamplingStrategy(method.REGULAR)
-    method.SetMetricSamplingPercentage(0.2)
+    method.SetMetricSamplingPercentage(0.2, SEED)  # which is else taken from the clock
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-3, 200, relaxationFactor=0.6)
     method.SetOptimizerScalesFromPhysicalShift()

@@ -7,6 +7,7 @@ tissue; one scanner (scanner.py) paints all of them, so that they differ in anat
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -37,6 +38,17 @@ def rng_for(seed: int, index: int, part: str) -> np.random.Generator:
     """The random stream of one part ("shape", "scan", ...) of one subject."""
     entropy = (seed, index, *part.encode())
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy)))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Draw on one thread, whose sums do not depend on what else is drawn; whoever trains next has theirs back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)

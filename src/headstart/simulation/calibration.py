@@ -26,7 +26,7 @@ class Line:
 
     Attributes:
         mean_60: at 60 years, in the units given.
-        slope, late_slope: % of ``mean_60`` per decade, over all ages and from 60 years on.
+        slope, late_slope: % of ``mean_60`` per decade, over all ages and from 60 years on (NaN where nobody is older).
         r: correlation with age. residual_cv: % of ``mean_60``. male: male over female, %.
         n: people.
     """
@@ -46,8 +46,8 @@ class Line:
         return abs(ours - theirs) <= (0.3 * abs(theirs) if abs(theirs) >= 3 else 1.0)
 
     def agrees(self, reference: Trajectory) -> bool:
-        """Whether both slopes are close."""
-        return self.close("slope", reference) and self.close("late_slope", reference)
+        """Whether both slopes are close, or the one that was measured."""
+        return self.close("slope", reference) and (np.isnan(self.late_slope) or self.close("late_slope", reference))
 
 
 def measure_line(structure: str, volumes: np.ndarray, ages: np.ndarray, male: np.ndarray) -> Line:
@@ -59,7 +59,8 @@ def measure_line(structure: str, volumes: np.ndarray, ages: np.ndarray, male: np
     if len(volumes) < FEWEST:
         raise HeadstartError(f"{len(volumes)} people are too few to measure a slope", fix=f"Simulate {FEWEST} or more.")
     slope, mean = np.polyfit(ages - 60, volumes, 1)
-    late = np.polyfit(ages[ages >= 60] - 60, volumes[ages >= 60], 1)[0]
+    old = ages >= 60
+    late = np.polyfit(ages[old] - 60, volumes[old], 1)[0] if len(set(ages[old].tolist())) > 1 else np.nan
     residual = volumes - mean - slope * (ages - 60)
     per_mean = 100 / mean
     return Line(structure, float(mean), float(slope * 10 * per_mean), float(late * 10 * per_mean),

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from headstart.brains.cohort import Scan, ScanKey
 from headstart.brains.contract import Contract
@@ -23,7 +22,7 @@ from headstart.brains.workers import run_each
 from headstart.errors import HeadstartError
 from headstart.files import atomic_write, one_writer, read_json, write_json
 from headstart.simulation import diffusion
-from headstart.simulation.base import VOLUMES, Subject
+from headstart.simulation.base import DRAWN_VERSION, VOLUMES, Generator, Subject, one_thread
 from headstart.simulation.design import Design, scan_person
 from headstart.simulation.labelmaps import LabelMapGenerator
 from headstart.simulation.scanner import as_prepared
@@ -32,6 +31,8 @@ WHITE_LEVEL = 1000  # of white matter in the int16 files
 POSE_DEGREES, POSE_MM = 5.0, 6.0  # standard deviations of how a head lies in its scanner
 CHUNK = 50  # people between two writes to a store
 NAME = "headstart simulate"
+MARKER, BIDS_MARKER = "simulation.json", "dataset_description.json"  # what was simulated here: in a store, in BIDS
+OTHER_FOLDER = "Give another folder, or remove this one."
 COLUMNS = {
     "age": {"Description": "Age of the simulated person", "Units": "years"},
     "sex": {"Description": "Sex", "Levels": {"F": "female", "M": "male"}},
@@ -102,21 +103,34 @@ def _sidecar(image: Path) -> Path:
 
 def _check_folder(out: Path, plan: Design, n: int) -> None:
     """Only an empty folder, or one that this very design has begun, is written to."""
+    _check_no_file(out)
     if not out.exists() or not any(path for path in out.iterdir() if path.name != ".lock"):
         return
-    fix = "Give another folder, or remove this one."
-    marker = out / "dataset_description.json"
+    marker = out / BIDS_MARKER
     made_by = read_json(marker).get("GeneratedBy", [{}])[0] if marker.exists() else {}
     if made_by.get("Name") != NAME:
-        raise HeadstartError("holds something that was not simulated here", path=out, fix=fix)
-    if made_by.get("Description") != plan.describe():
-        raise HeadstartError(f"holds another simulation ({made_by.get('Description')})", path=out, fix=fix)
-    if (more := len(list(out.glob("sub-*")))) > n:
-        raise HeadstartError(f"holds {more} people already, more than {n}", path=out, fix=fix)
+        raise HeadstartError("holds something that was not simulated here", path=out, fix=OTHER_FOLDER)
+    _check_same(out, made_by.get("Description"), plan.describe())
+    _check_count(out, len(list(out.glob("sub-*"))), n)
+
+
+def _check_no_file(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise HeadstartError("is a file, not a folder", path=out, fix="Give another folder.")
+
+
+def _check_same(out: Path, there: object, wanted: object) -> None:
+    if there != wanted:
+        raise HeadstartError(f"holds another simulation ({there})", path=out, fix=OTHER_FOLDER)
+
+
+def _check_count(out: Path, there: int, n: int) -> None:
+    if there > n:
+        raise HeadstartError(f"holds {there} people already, more than {n}", path=out, fix=OTHER_FOLDER)
 
 
 def _write_description(out: Path, plan: Design) -> None:
-    write_json(out / "dataset_description.json", {
+    write_json(out / BIDS_MARKER, {
         "Name": f"Simulated cohort ({plan.cohort})", "BIDSVersion": "1.9.0", "DatasetType": "raw", "License": "CC0",
         "GeneratedBy": [{"Name": NAME, "Version": version("headstart"), "Description": plan.describe()}]})
     write_json(out / "participants.json", _columns(plan))
@@ -135,8 +149,8 @@ def _is_written(image: Path) -> bool:
 
 
 def _write_person(out: Path, plan: Design, index: int) -> None:
-    torch.set_num_threads(1)
-    volume, row = scan_person(plan, plan.make_generator(), index)
+    with one_thread():
+        volume, row = scan_person(plan, plan.make_generator(), index)
     image = _image_path(out, index)
     whole = (volume * WHITE_LEVEL).round().clamp(0, np.iinfo(np.int16).max)
     affine = (native_affine(plan.person(index), plan.spec, row) if plan.model is None
@@ -190,25 +204,54 @@ def write_store(path: str | Path, *, n: int, jobs: int = 1, progress: bool = Tru
         **design: see ``Design``; ``volume`` is the store's.
 
     Raises:
-        HeadstartError: a parameter that does not exist, or the folder holds scans prepared otherwise.
+        HeadstartError: a parameter that does not exist, or the folder holds something else or more people.
     """
     plan, path = Design(**design), Path(path)
     if n < 1:
         raise HeadstartError(f"{n} people cannot be simulated", fix="Choose 1 or more.")
     if plan.model is not None:
         diffusion.check_grid(plan.model, plan.volume, store=True)
+    _check_store(path, plan)
     _make_ready(plan, jobs, progress)
     dataset = _dataset_name(plan)
     with StoreWriter(path, Contract(volume=plan.volume)) as writer:
-        done = len(writer)
-        if any(ScanKey(dataset, participant(index)) not in writer for index in range(done)):
-            raise HeadstartError("holds other scans than this simulation", path=path, fix="Give another folder.")
+        done = _begun(path, plan, dataset, writer)
+        _check_count(path, done, n)
         chunks = [tuple(range(start, min(start + CHUNK, n))) for start in range(done, n, CHUNK)]
         with progress_bar(f"Simulating, {CHUNK} at a time", len(chunks), progress) as advance:
             for chunk, (rows, labels) in _in_order(_each(partial(_rows, plan), chunks, jobs), chunks):
                 writer.append_many([_scan(dataset, index, row) for index, row in zip(chunk, labels)], rows)
                 advance()
     return path
+
+
+def _check_store(path: Path, plan: Design) -> None:
+    """Nothing is written among scans of a BIDS data set, or of another simulation."""
+    _check_no_file(path)
+    if (path / BIDS_MARKER).exists() or (path / "participants.tsv").exists():
+        raise HeadstartError("holds a BIDS data set", path=path, fix="Give another folder for the store.")
+    if (path / MARKER).exists():  # a store that an older version has begun has none
+        _check_same(path, _told(read_json(path / MARKER)), _told(_marker(plan)))
+
+
+def _marker(plan: Design) -> dict[str, Any]:
+    return {"Name": NAME, "Description": plan.describe(), "Drawn": DRAWN_VERSION}
+
+
+def _told(marker: Any) -> str:
+    """A marker in words; equal ones have drawn equal people."""
+    known = marker if isinstance(marker, dict) else {}
+    return f"{known.get('Description')}, by version {known.get('Drawn')} of the simulator"
+
+
+def _begun(path: Path, plan: Design, dataset: str, writer: StoreWriter) -> int:
+    """How many people are there; where there are none yet, it is written down who will be."""
+    done = len(writer)
+    if any(ScanKey(dataset, participant(index)) not in writer for index in range(done)):
+        raise HeadstartError("holds other scans than this simulation", path=path, fix="Give another folder.")
+    if not done:
+        write_json(path / MARKER, _marker(plan))
+    return done
 
 
 def _dataset_name(plan: Design) -> str:
@@ -218,15 +261,17 @@ def _dataset_name(plan: Design) -> str:
 
 def _rows(plan: Design, chunk: Sequence[int]) -> tuple[np.ndarray, list[dict[str, float | str]]]:
     """(n, kept voxels) float16 and the labels of a chunk of people."""
-    torch.set_num_threads(1)
-    generator, rows, labels = plan.make_generator(), [], []
-    for index in chunk:
-        volume, row = scan_person(plan, generator, index)
-        if plan.model is None:  # a learned model draws scans as preparation left them
-            volume = as_prepared(volume, plan.spec)
-        rows.append(pack(volume.numpy(), plan.spec))
-        labels.append(row)
-    return np.stack(rows), labels
+    generator = plan.make_generator()
+    with one_thread():
+        rows, labels = zip(*(_row(plan, generator, index) for index in chunk))
+    return np.stack(rows), list(labels)
+
+
+def _row(plan: Design, generator: Generator | None, index: int) -> tuple[np.ndarray, dict[str, float | str]]:
+    volume, labels = scan_person(plan, generator, index)
+    if plan.model is None:  # a learned model draws scans as preparation left them
+        volume = as_prepared(volume, plan.spec)
+    return pack(volume.numpy(), plan.spec), labels
 
 
 def _scan(dataset: str, index: int, row: dict[str, float | str]) -> Scan:
@@ -242,6 +287,8 @@ def _scan(dataset: str, index: int, row: dict[str, float | str]) -> Scan:
 
 def _make_ready(plan: Design, jobs: int, progress: bool) -> None:
     """What all people share is made before any of them is: two workers would make it twice."""
+    if plan.model is not None:
+        diffusion.check_weights(plan.model)
     generator = plan.make_generator()
     if isinstance(generator, LabelMapGenerator):
         generator.build(plan.spec, jobs=jobs, progress=progress)

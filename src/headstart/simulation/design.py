@@ -114,10 +114,19 @@ class Design:
     def describe(self) -> str:
         """What made the images, in one line; equal lines make equal people."""
         ages = self.age_range
-        model = f" {diffusion.identity(self.model)}" if self.model is not None else ""
         return (f"Simulated brains, no real people: cohort {self.cohort}, seed {self.seed}, {self.sites} sites, "
-                f"generator {self.generator}{model}, volume {self.volume}, difficulty {self.difficulty}, "
+                f"generator {self.generator}{self._source()}, volume {self.volume}, difficulty {self.difficulty}, "
                 f"ages {ages[0]:g}-{ages[1]:g} years")
+
+    def _source(self) -> str:
+        """What tells one model, or one folder of label maps, from another."""
+        if self.model is not None:
+            return f" {diffusion.identity(self.model)}"
+        if self.labelmaps is not None:
+            from headstart.simulation.labelmaps import LabelMapGenerator
+
+            return f" {LabelMapGenerator(self.labelmaps).digest()}"
+        return ""
 
 
 def site_name(place: int) -> str:

@@ -7,6 +7,7 @@ Networks and schedule are MONAI's. ``diffusion_fit`` trains one on a store; the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,17 +15,19 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+from pydantic import model_validator as validator
 from scipy import ndimage
 
 from headstart.brains.volumes import template, volume_spec
 from headstart.errors import HeadstartError
-from headstart.files import digest_json, read_json
+from headstart.files import digest_json, read_json, sha256_file
 from headstart.simulation.base import Subject
 from headstart.simulation.diffusion_bundle import BUNDLE_AFFINE, UK_BIOBANK, is_bundle, load_bundle
 
 CONFIG, WEIGHTS = "diffusion.json", "diffusion.safetensors"
 CONDITIONS = ("sex", "age", "ventricular_volume", "brain_volume")  # the bundle's order; sex 0 is F, 1 is M
+RESTORE = "Restore the model's folder from a copy, or train it again into another one."
 OUTSIDE = -1.0  # level of the background inside the networks: fluid is near 0 too, and must not be taken for it
 EDGE = -0.65  # between the background and the darkest fluid
 COLUMNS = {
@@ -54,29 +57,43 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    patch: int = 2
-    channels: tuple[int, ...] = (16, 32)
-    blocks: int = 1
-    latent_channels: int = 4
-    unet_channels: tuple[int, ...] = (32, 64)
+    patch: PositiveInt = 2
+    channels: tuple[PositiveInt, ...] = Field((16, 32), min_length=1)
+    blocks: PositiveInt = 1
+    latent_channels: PositiveInt = 4
+    unet_channels: tuple[PositiveInt, ...] = Field((32, 64), min_length=1)
     unet_attention: tuple[bool, ...] = (False, True)
-    unet_blocks: int = 1
-    head_channels: int = 32
-    groups: int = 4
+    unet_blocks: PositiveInt = 1
+    head_channels: PositiveInt = 32
+    groups: PositiveInt = 4
     upsampling: Literal["transposed", "whole"] = "transposed"
-    kl_weight: float = 1e-6
-    beta_start: float = 0.0015
-    beta_end: float = 0.0205
-    timesteps: int = 1000
-    sampling_steps: int = 50
+    kl_weight: NonNegativeFloat = 1e-6
+    beta_start: PositiveFloat = 0.0015
+    beta_end: float = Field(0.0205, gt=0, lt=1)
+    timesteps: PositiveInt = 1000
+    sampling_steps: PositiveInt = 50
     prediction: Literal["epsilon", "v_prediction"] = "v_prediction"
-    averaging: float = 0.995
-    autoencoder_steps: int = 2000
-    autoencoder_batch: int = 2
-    diffusion_steps: int = 3000
-    diffusion_batch: int = 8
-    learning_rate: float = 1e-3
-    checkpoint_every: int = 100
+    averaging: float = Field(0.995, ge=0, lt=1)
+    autoencoder_steps: PositiveInt = 2000
+    autoencoder_batch: PositiveInt = 2
+    diffusion_steps: PositiveInt = 3000
+    diffusion_batch: PositiveInt = 8
+    learning_rate: PositiveFloat = 1e-3
+    checkpoint_every: PositiveInt = 100
+
+    @validator(mode="after")
+    def _goes_together(self) -> Recipe:
+        attending = [n for n, attends in zip(self.unet_channels, self.unet_attention) if attends]
+        problems = {
+            "unet_attention has another length than unet_channels": len(self.unet_attention) != len(self.unet_channels),
+            f"channels must be multiples of groups, {self.groups}": any(n % self.groups for n in (
+                *self.channels, *self.unet_channels)),
+            f"unet_channels with attention must be multiples of head_channels, {self.head_channels}": any(
+                n % self.head_channels for n in attending),
+            "sampling_steps are more than timesteps": self.sampling_steps > self.timesteps}
+        if found := [problem for problem, is_so in problems.items() if is_so]:
+            raise ValueError("; ".join(found))
+        return self
 
     @classmethod
     def read(cls, path: Path | None) -> Recipe:
@@ -85,8 +102,8 @@ class Recipe(BaseModel):
 
         try:
             return cls.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {} if path else {})
-        except (OSError, ValidationError, yaml.YAMLError) as error:
-            raise HeadstartError(f"is not a recipe ({error})", path=path,
+        except (OSError, ValueError, yaml.YAMLError) as error:  # what is no UTF-8 is a ValueError
+            raise HeadstartError(f"is not a recipe ({_said(error)})", path=path,
                                  fix="See configs/diffusion-*.yaml.") from error
 
     def networks(self) -> tuple[Any, Any]:
@@ -111,6 +128,14 @@ class Recipe(BaseModel):
     def schedule(self) -> dict[str, Any]:
         return {"num_train_timesteps": self.timesteps, "schedule": "scaled_linear_beta",
                 "beta_start": self.beta_start, "beta_end": self.beta_end, "prediction_type": self.prediction}
+
+
+def _said(error: Exception) -> str:
+    """On one line; of values that were refused, which and why."""
+    if not isinstance(error, ValidationError):
+        return " ".join(str(error).split())
+    return "; ".join(".".join(map(str, each["loc"])) + f" {each['msg'].removeprefix('Value error, ')}"
+                     for each in error.errors()).strip()
 
 
 class Fitted(BaseModel):
@@ -243,15 +268,34 @@ def _model(folder: Path) -> Model:
         fitted = Fitted(recipe=Recipe(**recipe), volume="1mm", trained_on=("UK Biobank",), **UK_BIOBANK)
         return Model(fitted, autoencoder.eval(), unet.eval(), latent_shape, torch.zeros(1), torch.ones(1),
                      torch.zeros(len(CONDITIONS), 1), masked=False)
-    from safetensors.torch import load_file
-
+    check_weights(folder)
     fitted = read_fitted(folder)
     autoencoder, unet = fitted.recipe.networks()
-    state = load_file(folder / WEIGHTS)
-    for prefix, network in (("autoencoder.", autoencoder), ("unet.", unet)):
+    try:
+        latents = _load(folder / WEIGHTS, {"autoencoder.": autoencoder, "unet.": unet})
+    except Exception as error:  # safetensors and torch raise many kinds
+        raise HeadstartError(f"does not fit {CONFIG} ({_said(error)})", path=folder / WEIGHTS, fix=RESTORE) from error
+    return Model(fitted, autoencoder.eval(), unet.eval(), latent_shape_of(fitted.recipe, fitted.volume), *latents)
+
+
+def _load(path: Path, networks: Mapping[str, torch.nn.Module]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Put each network's weights into it; mean, standard deviation and slope of the latents are left."""
+    from safetensors.torch import load_file
+
+    state = load_file(path)
+    for prefix, network in networks.items():
         network.load_state_dict({key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)})
-    return Model(fitted, autoencoder.eval(), unet.eval(), latent_shape_of(fitted.recipe, fitted.volume),
-                 state["latent.mean"], state["latent.sd"], state["latent.slope"])
+    return state["latent.mean"], state["latent.sd"], state["latent.slope"]
+
+
+def check_weights(folder: Path) -> None:
+    """HeadstartError where the weights are not those that ``fit`` wrote; of the bundle's nothing is recorded."""
+    if is_bundle(folder):
+        return
+    recorded = read_fitted(folder).weights
+    if recorded and sha256_file(folder / WEIGHTS) != recorded:
+        raise HeadstartError(f"is not the file that {CONFIG} describes (its SHA-256 differs)", path=folder / WEIGHTS,
+                             fix=RESTORE)
 
 
 def latent_shape_of(recipe: Recipe, volume: str) -> tuple[int, int, int, int]:

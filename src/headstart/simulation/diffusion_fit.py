@@ -20,7 +20,7 @@ from headstart.brains.progress import progress_bar
 from headstart.brains.store import Store
 from headstart.brains.volumes import template
 from headstart.errors import HeadstartError
-from headstart.files import atomic_write, digest_json, one_writer, write_json
+from headstart.files import atomic_write, digest_json, one_writer, read_json, write_json
 from headstart.processes import stop_signals
 from headstart.simulation.diffusion import (
     CONFIG,
@@ -30,11 +30,13 @@ from headstart.simulation.diffusion import (
     Recipe,
     latent_shape_of,
     predicted,
+    read_fitted,
 )
 from headstart.simulation.realism import DARK, ventricles_ml
 from headstart.simulation.regions import label_regions
 
 CHECKPOINT = "checkpoint.pt"
+TRAINING = "training.json"  # of a finished model: what tells its training from another
 FEWEST = 8  # scans
 PHASES = ("autoencoder", "diffusion")
 ENCODED = 8  # scans at a time
@@ -57,9 +59,11 @@ def fit(store_path: str | Path, out: str | Path, recipe: Recipe | None = None, *
     """
     store, out, recipe = Store.open(store_path), Path(out), recipe or Recipe()
     latent_shape_of(recipe, store.contract.volume)
+    if _is_finished(out, store, recipe, seed):
+        return out
     indices, conditions = measured_conditions(store)
     with one_writer(out), stop_signals():
-        if (out / CONFIG).exists() and (out / WEIGHTS).exists():
+        if _is_finished(out, store, recipe, seed):  # by another process in the meantime
             return out
         training = _Training(store, indices, _describe(store, indices, conditions, recipe), conditions, seed)
         training.restore(out)
@@ -67,6 +71,28 @@ def fit(store_path: str | Path, out: str | Path, recipe: Recipe | None = None, *
             training.run(phase, out, progress, on_step)
         training.save(out)
     return out
+
+
+def _is_finished(out: Path, store: Store, recipe: Recipe, seed: int) -> bool:
+    """Whether the model of this very training is there; HeadstartError where it is that of another.
+
+    A model that an older version has trained says nothing of its seed and its scans.
+    """
+    if not ((out / CONFIG).exists() and (out / WEIGHTS).exists()):
+        return False
+    there, wanted = read_fitted(out), _training(store, seed)
+    known = read_json(out / TRAINING) if (out / TRAINING).exists() else wanted
+    pairs = {"recipe": (there.recipe, recipe), "grid": (there.volume, store.contract.volume),
+             **{name: (known.get(name), value) for name, value in wanted.items()}}
+    if differing := [name for name, (ours, theirs) in pairs.items() if ours != theirs]:
+        raise HeadstartError(f"holds another training, of another {' and '.join(differing)}", path=out,
+                             fix="Give another --out folder.")
+    return True
+
+
+def _training(store: Store, seed: int) -> dict[str, Any]:
+    scans = [[stored.crc32, stored.scan.age_years, stored.scan.sex] for stored in store.scans]
+    return {"seed": seed, "store": digest_json(scans)}
 
 
 def measured_conditions(store: Store) -> tuple[np.ndarray, np.ndarray]:
@@ -243,6 +269,7 @@ class _Training:
                         for name, value in state.items()})
         with atomic_write(out / WEIGHTS, "wb") as file:
             file.write(weights)
+        write_json(out / TRAINING, _training(self.store, self.seed))
         fitted = self.fitted.model_copy(update={"weights": hashlib.sha256(weights).hexdigest()})
         write_json(out / CONFIG, fitted.model_dump(mode="json"))
         (out / CHECKPOINT).unlink(missing_ok=True)

@@ -1,10 +1,11 @@
 """Alzheimer's and Parkinson's disease as losses of tissue that grow with stage.
 
 Sizes at full stage are set so that a linear model on true volumes tells patients as well as it would in real cohorts
-(AUC of 0.85-0.92 and 0.62-0.75 at ``default`` difficulty). At full stage Alzheimer's disease takes 20-23 % of hippocampus
-and entorhinal cortex and enlarges the ventricles by 60 %, as in late disease (Frisoni et al., Nat Rev Neurol 2010); over
-the stages of a cohort these are 14 and 16 %, and 35 %. Parkinson's disease changes the same places as in ENIGMA-PD
-(Laansma et al., Mov Disord 2021), and more: d of -0.6 in putamen and amygdala, where real patients have -0.1 to -0.3.
+(AUC of 0.85-0.92 and 0.62-0.75 at ``default`` difficulty). At full stage Alzheimer's disease takes 20-23 % of
+hippocampus and entorhinal cortex and enlarges the ventricles by 60 %, as in late disease (Frisoni et al., Nat Rev
+Neurol 2010); over the stages of a cohort these are 14 and 16 %, and 35 %. Parkinson's disease changes the same places
+as in ENIGMA-PD (Laansma et al., Mov Disord 2021), and more: d of -0.6 in putamen and amygdala, where real patients have
+-0.1 to -0.3.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ import torch
 
 from headstart.brains.volumes import VolumeSpec
 from headstart.errors import HeadstartError
+from headstart.files import digest_json
 from headstart.simulation.anatomies import (
     BANK_GRID,
     COLUMNS,
@@ -25,6 +26,7 @@ from headstart.simulation.anatomies import (
     WHITE_MM,
     build_anatomies,
     load_anatomy,
+    sha256_of,
 )
 from headstart.simulation.base import GREY, TISSUES, WHITE, Shape, Subject
 from headstart.simulation.fields import sample
@@ -40,7 +42,7 @@ class LabelMapGenerator:
     """Generator over the label maps in ``folder`` (``*.nii[.gz]`` or ``*.mgz``).
 
     Raises:
-        HeadstartError: the folder holds none.
+        HeadstartError: the folder holds none, or something of such a name is no file.
     """
 
     folder: Path
@@ -53,7 +55,15 @@ class LabelMapGenerator:
         if not found:
             raise HeadstartError("holds no label maps (*.nii, *.nii.gz, *.mgz)", path=self.folder,
                                  fix="Give a folder of FreeSurfer or SynthSeg segmentations.")
+        for path in found:
+            if not path.is_file():
+                raise HeadstartError("is called like a label map and is no file", path=path,
+                                     fix="Remove it, or put the label map itself there.")
         object.__setattr__(self, "paths", found)
+
+    def digest(self) -> str:
+        """Of the maps' names and bytes: wherever they lie, equal maps make equal people."""
+        return digest_json([[path.name, sha256_of(path)] for path in self.paths])
 
     def build(self, spec: VolumeSpec, *, jobs: int = 1, progress: bool = True) -> None:
         """Make every anatomy ready for grid ``spec``, ``jobs`` at a time; see ``anatomies.build_anatomies``."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from headstart.brains.store import StoreWriter
 from headstart.brains.volumes import VolumeSpec, volume_spec
 from headstart.pretraining.procedural.clips import clips
 from headstart.pretraining.procedural.pictures import pictures
+from headstart.simulation.base import one_thread
 
 Render = Callable[[int, np.ndarray, VolumeSpec], tuple[np.ndarray, list[dict[str, str]]]]
 
@@ -48,16 +48,6 @@ def render(kind: Render, seed: int, indices: np.ndarray, spec: VolumeSpec) -> tu
     with torch.no_grad(), one_thread():
         done = [kind(seed, indices[first : first + CHUNK], spec) for first in range(0, len(indices), CHUNK)]
     return np.concatenate([rows for rows, _ in done]), [label for _, labels in done for label in labels]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _scan(name: str, index: int, labels: dict[str, str]) -> Scan:
