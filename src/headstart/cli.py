@@ -57,20 +57,12 @@ class GeneratorName(StrEnum):
     anatomy, labelmaps, diffusion = "anatomy", "labelmaps", "diffusion"
 
 
-class Difficulty(StrEnum):
-    easy, default, hard = "easy", "default", "hard"
-
-
 class Mode(StrEnum):
     full, frozen, lora, probe, knn = "full", "frozen", "lora", "probe", "knn"
 
 
 class Source(StrEnum):
     synthetic_mri, real_mri, video, natural_images = "synthetic-mri", "real-mri", "video", "natural-images"
-
-
-class Learning(StrEnum):
-    supervised, masked, contrastive = "supervised", "masked", "contrastive"
 
 
 Folders = Annotated[list[Path], typer.Argument(help="BIDS folders with T1w scans.", show_default=False)]
@@ -87,7 +79,12 @@ def simulate(
     sites: Annotated[int, typer.Option(help="Scanners.", min=1)] = 2,
     generator: Annotated[GeneratorName, typer.Option(help="Where anatomy comes from.")] = GeneratorName.anatomy,
     labelmaps: Annotated[Path | None, typer.Option(help="Folder of FreeSurfer-style label maps.")] = None,
-    difficulty: Annotated[Difficulty, typer.Option(help="How small the disease's effects are.")] = Difficulty.default,
+    difficulty: Annotated[Literal["easy", "default", "hard"], typer.Option(
+        help="How small the disease's effects are.")] = "default",
+    strength: Annotated[float, typer.Option(help="Of what scanners differ by: 0 hardly, 1 as real ones, up to 2.",
+                                            min=0, max=2)] = 1.0,
+    site_mix: Annotated[float, typer.Option(help="How much sites differ in the ages and sexes of their people.",
+                                            min=0, max=1)] = 0.0,
     volume: Annotated[Volume | None, typer.Option(help="Grid. Default: 2mm, or 4mm with --store.")] = None,
     store: Annotated[bool, typer.Option("--store", help="Write a model-ready store, not NIfTI files.")] = False,
     model: Annotated[Path | None, typer.Option(help="With --generator diffusion: the model's folder.",
@@ -111,7 +108,7 @@ def simulate(
     grid = volume.value if volume else ("4mm" if store else "2mm")
     (write_store if store else write_cohort)(
         out, n=n, jobs=jobs or cores(), cohort=cohort.value, seed=seed, sites=sites, generator=generator.value,
-        labelmaps=labelmaps, difficulty=difficulty.value, volume=grid, model=model)
+        labelmaps=labelmaps, difficulty=difficulty, volume=grid, model=model, strength=strength, site_mix=site_mix)
     typer.echo(f"{n} simulated brains in {out}")
 
 
@@ -200,7 +197,8 @@ def pretrain(
                                                        "brains are simulated, clips and pictures rendered.",
                                                   show_default=False)] = None,
     backbone: Annotated[str | None, typer.Option(help="As for finetune.", show_default=False)] = None,
-    objective: Annotated[Learning | None, typer.Option(help="How. Default: supervised.", show_default=False)] = None,
+    objective: Annotated[Literal["supervised", "masked", "contrastive"] | None, typer.Option(
+        help="How. Default: supervised.", show_default=False)] = None,
     budget_samples: Annotated[int | None, typer.Option(help="Training samples in all. Default: 20000.",
                                                        show_default=False)] = None,
     data: Annotated[Path | None, typer.Option(help="A prepared store, needed for real-mri; for video and "

@@ -17,6 +17,7 @@ from headstart.brains.store import Store
 from headstart.errors import HeadstartError
 from headstart.simulation.base import VOLUMES
 from headstart.simulation.cohort import Design, scan_person, write_cohort, write_store
+from headstart.simulation.scanner import draw_scanner
 
 QUICK = {"volume": "4mm", "progress": False}
 
@@ -193,3 +194,38 @@ def test_simulating_leaves_the_threads_as_they_were(tmp_path):
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
+
+
+def test_sites_can_differ_in_whom_they_scan() -> None:
+    people = [Design(sites=4, site_mix=1.0, seed=3).person(index) for index in range(1600)]
+    ages = {site: [p.age for p in people if p.site == site] for site in ("sim-a", "sim-b", "sim-c", "sim-d")}
+    men = [np.mean([p.sex == "M" for p in people if p.site == site]) for site in ages]
+    assert all(30 < max(found) - min(found) <= 36 for found in ages.values())  # half of 18 to 90
+    assert np.std([np.mean(found) for found in ages.values()]) > 4
+    assert max(men) - min(men) > 0.2
+    alike = [Design(sites=4, seed=3).person(index) for index in range(1600)]
+    assert np.std([np.mean([p.age for p in alike if p.site == site]) for site in ages]) < 3
+
+
+def test_the_dial_of_the_scanners() -> None:
+    def greys(strength: float) -> tuple[list[float], list[float]]:
+        drawn = [[draw_scanner(np.random.default_rng(i), purpose=purpose, strength=strength) for i in range(200)]
+                 for purpose in ("upstream", "cohort")]
+        assert all(min(s.noise, s.bias, s.texture, s.rim, *s.blur_mm) >= 0 for found in drawn for s in found)
+        return [round(s.grey, 6) for s in drawn[0]], [round(s.grey, 6) for s in drawn[1]]
+
+    assert [len(set(found)) for found in greys(0.0)] == [2, 1]
+    upstream, cohort = greys(2.0)
+    assert not any(min(cohort) <= grey <= max(cohort) for grey in upstream)  # no scanner of a cohort was ever seen
+    assert np.std([draw_scanner(np.random.default_rng(i), strength=2.0).noise for i in range(200)]) > np.std(
+        [draw_scanner(np.random.default_rng(i)).noise for i in range(200)])
+
+
+def test_a_dial_that_is_moved_makes_another_simulation(tmp_path: Path) -> None:
+    assert Design(strength=1.0, site_mix=0.0).describe() == Design().describe()
+    write_store(tmp_path, n=2, volume="4mm", progress=False)
+    for dial in ("strength", "site_mix"):
+        with pytest.raises(HeadstartError, match="holds another simulation"):
+            write_store(tmp_path, n=3, volume="4mm", progress=False, **{dial: 0.5})
+        with pytest.raises(HeadstartError, match="is not between 0 and"):
+            Design(**{dial: 2.5})

@@ -84,8 +84,11 @@ class Subject:
 
 
 def draw_subject(seed: int, index: int, *, ages: tuple[float, float] = AGES_YEARS,
-                 purpose: str = "upstream") -> Subject:
-    """A healthy subject, age uniform in ``ages`` (years), either sex; a function of its arguments alone.
+                 purpose: str = "upstream", men: float = 0.5) -> Subject:
+    """A healthy subject, age uniform in ``ages`` (years); a function of its arguments alone.
+
+    Args:
+        men: probability of a man.
 
     Raises:
         HeadstartError: ages that cannot be simulated.
@@ -95,7 +98,7 @@ def draw_subject(seed: int, index: int, *, ages: tuple[float, float] = AGES_YEAR
         raise HeadstartError(f"ages {low}-{high} cannot be simulated",
                              fix=f"Choose a range within {AGES_YEARS[0]:.0f}-{AGES_YEARS[1]:.0f} years.")
     rng = rng_for(seed, index, f"{purpose}/subject")
-    age, male = float(rng.uniform(low, high)), bool(rng.random() < 0.5)
+    age, male = float(rng.uniform(low, high)), bool(rng.random() < men)
     return Subject(seed, index, age, "M" if male else "F", draw_head_ml(rng, male), draw_relative(rng, age, male),
                    _draw_losses(rng), purpose=purpose)
 

@@ -29,6 +29,9 @@ class Design:
         difficulty: how large the disease's effects are: ``easy``, ``default`` or ``hard``.
         purpose: ``cohort`` for studies; ``upstream`` for pre-training: other random streams, other scanners, one for
             each person.
+        strength: of what scanners differ by, 0 to 2 (``draw_scanner``).
+        site_mix: how much sites differ in whom they scan: at 1 a site's ages span half of the cohort's, and between a
+            tenth and nine tenths of its people are men; at 0 all sites are alike.
 
     Raises:
         HeadstartError: a value that does not exist.
@@ -44,6 +47,8 @@ class Design:
     ages: tuple[float, float] | None = None
     purpose: str = "cohort"
     model: Path | None = None
+    strength: float = 1.0
+    site_mix: float = 0.0
 
     def __post_init__(self) -> None:
         _one_of("cohort", self.cohort, AGES)
@@ -56,6 +61,9 @@ class Design:
         if (self.generator == "labelmaps") != (self.labelmaps is not None):
             raise HeadstartError("the generator 'labelmaps' and a folder of label maps belong together",
                                  fix="Give --generator labelmaps --labelmaps DIR, or neither.")
+        for name, most in (("strength", 2), ("site_mix", 1)):
+            if not 0 <= getattr(self, name) <= most:
+                raise HeadstartError(f"{name.replace('_', '-')} {getattr(self, name):g} is not between 0 and {most}")
         volume_spec(self.volume)
         self._check_model()
         self.person(0)  # refuses ages that cannot be simulated
@@ -85,19 +93,30 @@ class Design:
     def person(self, index: int) -> Subject:
         """The person with this index: at a site, with a diagnosis."""
         place, turn = index % self.sites, index // self.sites
-        subject = draw_subject(self.seed, index, ages=self.age_range, purpose=self.purpose)
+        ages, men = self._who(place)
+        subject = draw_subject(self.seed, index, ages=ages, purpose=self.purpose, men=men)
         subject = replace(subject, site=site_name(place))
         if self.cohort not in DISEASES or turn % 2 == 0:
             return subject
         disease = DISEASES[self.cohort]
         return disease.affect(subject, disease.draw_stage(subject.rng("stage")), self.difficulty)
 
+    def _who(self, place: int) -> tuple[tuple[float, float], float]:
+        """Ages of the people of a site, and the share of men among them."""
+        low, high = self.age_range
+        if not self.site_mix:
+            return (low, high), 0.5
+        where, men = rng_for(self.seed, place, "cohort/mix").random(2)
+        width = (high - low) * (1 - self.site_mix / 2)
+        low += float(where) * (high - low - width)
+        return (low, low + width), float(0.5 + 0.8 * self.site_mix * (men - 0.5))
+
     def scanner(self, subject: Subject) -> Scanner:
         """The scanner of the person's site, whoever else is scanned there; in an upstream, one of the person's own."""
         if self.purpose == "upstream":
-            return draw_scanner(subject.rng("scanner"), purpose="upstream")
+            return draw_scanner(subject.rng("scanner"), purpose="upstream", strength=self.strength)
         place = rng_for(self.seed, ord(subject.site[-1]), "cohort/scanner")
-        return draw_scanner(place, name=subject.site, purpose="cohort")
+        return draw_scanner(place, name=subject.site, purpose="cohort", strength=self.strength)
 
     def make_generator(self) -> Generator | None:
         """None for a learned model, which has no tissue."""
@@ -116,7 +135,12 @@ class Design:
         ages = self.age_range
         return (f"Simulated brains, no real people: cohort {self.cohort}, seed {self.seed}, {self.sites} sites, "
                 f"generator {self.generator}{self._source()}, volume {self.volume}, difficulty {self.difficulty}, "
-                f"ages {ages[0]:g}-{ages[1]:g} years")
+                f"ages {ages[0]:g}-{ages[1]:g} years{self._dials()}")
+
+    def _dials(self) -> str:
+        """Only those that are moved: what was made before there were dials has the same line."""
+        strength = f", scanners differ by {self.strength:g}" if self.strength != 1 else ""
+        return strength + (f", sites differ in age and sex by {self.site_mix:g}" if self.site_mix else "")
 
     def _source(self) -> str:
         """What tells one model, or one folder of label maps, from another."""

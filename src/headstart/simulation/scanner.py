@@ -63,15 +63,19 @@ def draw_scanner(rng: np.random.Generator, *, name: str = "sim", purpose: str = 
     """A random site. The scanners of the two purposes have grey matter in disjoint ranges, so none occurs in both.
 
     Args:
-        strength: of domain randomisation; 1 is what real sites differ by, 0 always the same scanner.
+        strength: of domain randomisation; 1 is what real sites differ by. At 0 all values are the middles of their
+            ranges (an upstream's grey matter has two, and any axis may be the blurred one); beyond 1 all spread further
+            but grey matter, whose ranges keep the purposes apart.
     """
     if purpose not in PURPOSES:
         raise HeadstartError(f"unknown purpose '{purpose}'", fix=f"Choose one of: {', '.join(PURPOSES)}.")
 
-    def between(low: float, high: float) -> float:
-        return (low + high) / 2 + strength * rng.uniform(-0.5, 0.5) * (high - low)
+    def between(low: float, high: float, most: float = np.inf) -> float:
+        value = (low + high) / 2 + min(strength, most) * rng.uniform(-0.5, 0.5) * (high - low)
+        return max(value, 0.0) if low >= 0 else value
 
-    grey = between(0.60, 0.70) if purpose == "cohort" else rng.choice([between(0.50, 0.598), between(0.702, 0.78)])
+    grey = (between(0.60, 0.70, most=1) if purpose == "cohort" else
+            rng.choice([between(0.50, 0.598, most=1), between(0.702, 0.78, most=1)]))
     blur = between(0.8, 2.0)
     # Masks of other people's tools, bet's and deepbet's, cut more variously than one study's own.
     outline_mm = between(-1.0, 3.5) if purpose == "upstream" else between(0.0, 2.5)
