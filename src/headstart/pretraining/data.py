@@ -92,8 +92,9 @@ def probe_store(count: int, volume: str, *, jobs: int) -> Path:
 
 
 def _simulated(count: int, jobs: int, **design: Any) -> Path:
-    maps = design.get("labelmaps")  # known by what they hold: a folder may be moved, or its maps replaced
-    known = design if maps is None else {**design, "labelmaps": LabelMapGenerator(maps).digest()}
+    known = design
+    if design.get("generator") == "labelmaps" and design["labelmaps"]:  # by content: maps may be moved, or replaced
+        known = {**design, "labelmaps": LabelMapGenerator(design["labelmaps"]).digest()}
     return _made([DRAWN_VERSION, known, count], lambda path: write_store(path, n=count, jobs=jobs, **design))
 
 
