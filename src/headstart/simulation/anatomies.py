@@ -24,13 +24,14 @@ from headstart.brains.volumes import VolumeSpec, template, volume_spec
 from headstart.brains.workers import run_each
 from headstart.errors import HeadstartError
 from headstart.files import atomic_write, cache_dir, sha256_file
+from headstart.simulation.regions import TEMPORO_PARIETAL, Ellipsoid, radius
 
-BANK_VERSION = 1
+BANK_VERSION = 2
 BANK_GRID = volume_spec("2mm")
 PUSH_GRID = volume_spec("4mm")
 FINE_GRID = volume_spec("1mm")
 PIAL_MM = (-0.8, 0.0, 0.8, 1.6)  # cortex lost at its CSF border
-WHITE_MM = (-0.7, 0.0, 0.7)  # white matter gained at its cortical border
+WHITE_MM = (-0.7, 0.0, 0.7, 1.4)  # white matter gained at its cortical border
 # FreeSurfer ids; choroid plexus (136, 163) counts as ventricle, as in volumetry.
 LABELS = {
     "lesion": (25, 57, 77), "lateral_ventricles": (4, 5, 43, 44, 31, 63, 136, 163, 137, 164),
@@ -41,6 +42,9 @@ LABELS = {
 }
 WHITE_IDS = (2, 41, 30, 62, 251, 252, 253, 254, 255)
 CORTEX_IDS = (3, 42)
+# Parcels of recon-all's aparc+aseg, aparc.a2009s+aseg and wmparc: first id, id after the last, and what they are.
+PARCELS = ((1000, 2000, 3), (2000, 3000, 42), (3000, 4000, 2), (4000, 5000, 41), (5001, 5002, 2), (5002, 5003, 41),
+           (11100, 12000, 3), (12100, 13000, 42), (13100, 14000, 2), (14100, 15000, 41))
 # Reach of each structure's dilation or shrinkage, mm.
 PUSHES = {"lateral_ventricles": 14.0, "third_ventricle": 6.0, "hippocampus": 6.0, "amygdala": 5.0, "thalamus": 8.0,
           "putamen": 6.0, "caudate": 6.0}
@@ -49,7 +53,8 @@ ENTORHINAL_MM, ENTORHINAL_RADIUS_MM = (23.0, -8.0, -32.0), 11.0
 NIGRA_MM, NIGRA_RADIUS_MM = (10.0, -19.0, -12.0), 5.0
 SEED = 1  # of the registration's sampling
 FIXED = (*LABELS, "nigra")
-COLUMNS = (*(f"csf{s}" for s in PIAL_MM), *(f"white{w}" for w in WHITE_MM), *FIXED, "entorhinal", "depth_mm")
+COLUMNS = (*(f"csf{s}" for s in PIAL_MM), *(f"white{w}" for w in WHITE_MM), *FIXED, "entorhinal", "temporo_parietal",
+           "depth_mm")
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Anatomy:
     """One bank.
 
     Attributes:
-        bank: (voxels of ``BANK_GRID``, 24) float16, ``COLUMNS`` then padding.
+        bank: (voxels of ``BANK_GRID``, 24) float16, ``COLUMNS``.
         pushes: (voxels of ``PUSH_GRID``, 24) float16, three columns a structure of ``PUSHES``, unit vectors outward.
     """
 
@@ -171,7 +176,7 @@ def _aligned(path: Path) -> np.ndarray:
         labels = np.asarray(image.dataobj)
     except Exception as error:
         raise HeadstartError(f"is not readable as a label map ({error})", path=path) from error
-    labels = np.where((labels >= 500) | (labels < 0), 0, labels).astype(np.int16)
+    labels = _without_parcels(labels)
     if labels.ndim != 3 or not (np.isin(labels, CORTEX_IDS).any() and np.isin(labels, WHITE_IDS).any()):
         raise HeadstartError("holds no FreeSurfer cortex and white matter", path=path,
                              fix="Give segmentations such as aseg.mgz or SynthSeg output.")
@@ -183,6 +188,14 @@ def _aligned(path: Path) -> np.ndarray:
                              fix=WHOLE) from error
     source = np.linalg.inv(image.affine) @ to_map @ FINE_GRID.affine
     return ndimage.affine_transform(labels, source[:3, :3], source[:3, 3], FINE_GRID.shape, order=0)
+
+
+def _without_parcels(labels: np.ndarray) -> np.ndarray:
+    """Parcels of cortex and white matter as what they are parcels of; other ids from 500 on as nothing."""
+    plain = np.where((labels >= 500) | (labels < 0), 0, labels).astype(np.int16)
+    for first, end, whole in PARCELS:
+        plain[(labels >= first) & (labels < end)] = whole
+    return plain
 
 
 def _check_structures(labels: np.ndarray, path: Path, when: str = "") -> None:
@@ -268,7 +281,7 @@ def _maps(labels: np.ndarray) -> dict[str, np.ndarray]:
     maps["nigra"] = nigra
     for name in ("brainstem", "pallidum"):
         maps[name] = maps[name] * (1 - nigra)
-    maps["entorhinal"] = _balls(ENTORHINAL_MM, ENTORHINAL_RADIUS_MM)
+    maps.update(region_fields())
     inside, outside = (ndimage.distance_transform_edt(m).astype(np.float32) for m in _both(_outline(labels)))
     maps["depth_mm"] = np.clip(inside - outside, -8, 8)
     maps.update(_ribbon(labels))
@@ -277,6 +290,13 @@ def _maps(labels: np.ndarray) -> dict[str, np.ndarray]:
 
 def _both(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mask, ~mask
+
+
+def region_fields() -> dict[str, np.ndarray]:
+    """The two regions of cortex that have no label: how near to the entorhinal one, and what is temporo-parietal."""
+    here, far = (radius(parts, FINE_GRID.affine, FINE_GRID.shape)
+                 for parts in ((Ellipsoid(ENTORHINAL_MM, (ENTORHINAL_RADIUS_MM,) * 3),), TEMPORO_PARIETAL))
+    return {"entorhinal": np.clip(5 * (1 - here), -5, 5), "temporo_parietal": np.clip((1.15 - far) / 0.3, 0, 1)}
 
 
 def _balls(centre_mm: tuple[float, float, float], radius_mm: float) -> np.ndarray:

@@ -21,8 +21,6 @@ from headstart.brains.volumes import Template, VolumeSpec, template
 from headstart.files import atomic_write, cache_dir
 from headstart.simulation.anatomies import (
     BANK_GRID,
-    ENTORHINAL_MM,
-    ENTORHINAL_RADIUS_MM,
     FINE_GRID,
     NIGRA_MM,
     NIGRA_RADIUS_MM,
@@ -32,6 +30,7 @@ from headstart.simulation.anatomies import (
     _prefilter_mm,
     _push,
     _to_grid,
+    region_fields,
 )
 from headstart.simulation.base import GREY, TISSUES, WHITE, Shape, Subject
 from headstart.simulation.fields import sample, smooth_field
@@ -40,11 +39,13 @@ from headstart.simulation.morph import (
     Chance,
     Deformable,
     Response,
+    above,
+    entorhinal_of,
     measure_response,
     target_ml,
     warped,
 )
-from headstart.simulation.regions import TEMPORO_PARIETAL, Ellipsoid, label_regions, radius
+from headstart.simulation.regions import label_regions
 
 BANK_VERSION = 2
 # As far from the template, and from each other, as prepared real brains are: docs/simulation.md, "Real or simulated?".
@@ -55,9 +56,6 @@ COLUMNS = (*FIXED, "entorhinal", "temporo_parietal", "depth_mm", "phase", "fold"
 FOLD_MM = ((13.0, 0.15), (8.0, 0.125))  # knots of the random phase, standard deviation of each band
 EVENED = 0.8  # how far the phase is freed of what differs between lobes
 RIM_MM, RIM_SLOPE = 3.6, 0.6  # so deep below the outline there is no white matter; phase lost per mm above that
-SOFT = (0.3, 0.3)  # range of phase over which one tissue gives way to the next: at 0 mm, and per mm of voxel
-ROUNDS, CLOSE = 6, 1e-5  # of Newton's method at most, and the relative error of a volume at which it stops
-ENTORHINAL_ML = 6.0  # in template space, of which the average subject has 5
 THINNING = 2.4  # phase lost per share of cortex lost: so much that, at 4 mm, that share of its volume goes
 
 
@@ -92,31 +90,15 @@ def _tissues(columns: torch.Tensor, subject: Subject, spec: VolumeSpec) -> torch
     total = dict(zip(FIXED, (fixed.sum(1) * ml).tolist()))
     space = fixed.sum(0).neg_().add_(1).clamp_(0, 1)
     phase = torch.minimum(by["phase"], (by["depth_mm"] - RIM_MM).mul_(RIM_SLOPE))
-    white = _above(phase, space, target_ml(subject, "white") - sum(total.get(name, 0.0) for name in WHITE), spec)
+    white = above(phase, space, target_ml(subject, "white") - sum(total.get(name, 0.0) for name in WHITE), spec)
     thinned = phase.sub_(by["temporo_parietal"], alpha=THINNING * subject.losses["temporo_parietal"])
     solid = float(white.sum()) * ml + target_ml(subject, "grey") - sum(total.get(name, 0.0) for name in GREY)
-    ribbon = _above(thinned, space, solid, spec).sub_(white).clamp_(min=0)
-    entorhinal = _above(by["entorhinal"], ribbon, ENTORHINAL_ML, spec)  # as much of the ribbon in everyone
-    kept = min(1.0, target_ml(subject, "entorhinal") / ENTORHINAL_ML)  # what is lost of it is fluid
+    ribbon = above(thinned, space, solid, spec).sub_(white).clamp_(min=0)
+    entorhinal, kept = entorhinal_of(by["entorhinal"], ribbon, subject, spec)
     csf = space.sub_(white).sub_(ribbon).add_(entorhinal, alpha=1 - kept).clamp_(min=0)
     tissues = {**by, "csf": csf, "white": white, "entorhinal": kept * entorhinal, "cortex": ribbon.sub_(entorhinal),
                "lesion": torch.zeros_like(white)}
     return torch.stack([tissues[name] for name in TISSUES])
-
-
-def _above(phase: torch.Tensor, space: torch.Tensor, wanted_ml: float, spec: VolumeSpec) -> torch.Tensor:
-    """(n,) share of each voxel whose phase is above the threshold that gives ``wanted_ml`` (Newton's method)."""
-    soft = SOFT[0] + SOFT[1] * spec.spacing_mm
-    wanted = wanted_ml * 1000 / spec.spacing_mm**3
-    level, share, threshold = phase / soft + 0.5, torch.empty_like(phase), 0.0
-    for _ in range(ROUNDS):
-        share = torch.minimum(torch.sub(level, threshold / soft, out=share).clamp_(min=0), space, out=share)
-        excess = float(share.sum()) - wanted
-        if abs(excess) < CLOSE * wanted:
-            break
-        between = int((share < space).logical_and_(share > 0).sum())
-        threshold += float(np.clip(excess / max(between / soft, 1.0), -0.5, 0.5))
-    return share
 
 
 @dataclass(frozen=True)
@@ -167,11 +149,8 @@ def _maps() -> dict[str, np.ndarray]:
     maps = {name: mask.astype(np.float32) for name, mask in regions.items()}
     maps["nigra"] = _balls(NIGRA_MM, NIGRA_RADIUS_MM) * regions["brainstem"]
     maps["brainstem"] = maps["brainstem"] - maps["nigra"]
-    here = radius((Ellipsoid(ENTORHINAL_MM, (ENTORHINAL_RADIUS_MM,) * 3),), FINE_GRID.affine, FINE_GRID.shape)
-    maps["entorhinal"] = np.clip(5 * (1 - here), -5, 5)
+    maps.update(region_fields())
     maps["cerebellum_white"], maps["cerebellum_grey"] = _cerebellum(icbm, regions)
-    far = radius(TEMPORO_PARIETAL, FINE_GRID.affine, FINE_GRID.shape)
-    maps["temporo_parietal"] = np.clip((1.15 - far) / 0.3, 0, 1)
     inside, outside = (ndimage.distance_transform_edt(m).astype(np.float32) for m in (icbm.brain, ~icbm.brain))
     maps["depth_mm"] = np.clip(inside - outside, -8, 8)
     cerebrum = icbm.brain & ~np.any(list(regions.values()), axis=0)

@@ -30,16 +30,26 @@ from headstart.simulation.anatomies import (
 )
 from headstart.simulation.base import GREY, TISSUES, WHITE, Shape, Subject
 from headstart.simulation.fields import sample
-from headstart.simulation.morph import TEMPLATE_INTRACRANIAL_ML, Chance, Deformable, target_ml, warped
+from headstart.simulation.morph import (
+    TEMPLATE_INTRACRANIAL_ML,
+    Chance,
+    Deformable,
+    entorhinal_of,
+    target_ml,
+    warped,
+)
 
 CHANCE = Chance(warp_mm=((45.0, 1.8), (22.0, 0.8)), tilt_degrees=1.2, shift_mm=0.8, stretch=0.012)
 NEAR = (0.6, 0.8, 0.3, 0.4, 0.3, 0.3, 0.3)  # log distance, per structure of ``PUSHES``, one is readily pushed over
-ENTORHINAL_ML = 1.9  # mean at 60 years of what the soft ball of the bank holds, thinned so that some keep more
+DRAWN = 2  # of what label maps give, beside ``base.DRAWN_VERSION``; raised with every change
+THICKEST, AIMS, SLIGHT = 6.0, 4, 0.005  # levels of a thick cortex; corrections of a regional loss, and which need none
+PATTERNS = ("*.nii.gz", "*.nii", "*.mgz")
+RECON_ALL = "*/mri/aseg.mgz"  # in a SUBJECTS_DIR
 
 
 @dataclass(frozen=True)
 class LabelMapGenerator:
-    """Generator over the label maps in ``folder`` (``*.nii[.gz]`` or ``*.mgz``).
+    """Generator over the label maps in ``folder``: ``*.nii[.gz]``, ``*.mgz``, or a SUBJECTS_DIR of recon-all.
 
     Raises:
         HeadstartError: the folder holds none, or something of such a name is no file.
@@ -50,11 +60,12 @@ class LabelMapGenerator:
     paths: tuple[Path, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        patterns = ("*.nii.gz", "*.nii", "*.mgz")
-        found = tuple(sorted(path for pattern in patterns for path in Path(self.folder).glob(pattern)))
+        folder = Path(self.folder)
+        found = tuple(sorted(path for pattern in PATTERNS for path in folder.glob(pattern)))
+        found = found or tuple(sorted(folder.glob(RECON_ALL)))
         if not found:
-            raise HeadstartError("holds no label maps (*.nii, *.nii.gz, *.mgz)", path=self.folder,
-                                 fix="Give a folder of FreeSurfer or SynthSeg segmentations.")
+            raise HeadstartError("holds no label maps (*.nii, *.nii.gz, *.mgz; or SUBJECT/mri/aseg.mgz)", path=folder,
+                                 fix="Give a folder of FreeSurfer or SynthSeg segmentations, or a SUBJECTS_DIR.")
         for path in found:
             if not path.is_file():
                 raise HeadstartError("is called like a label map and is no file", path=path,
@@ -62,8 +73,9 @@ class LabelMapGenerator:
         object.__setattr__(self, "paths", found)
 
     def digest(self) -> str:
-        """Of the maps' names and bytes: wherever they lie, equal maps make equal people."""
-        return digest_json([[path.name, sha256_of(path)] for path in self.paths])
+        """Of the maps' names and bytes, and of how they are read: wherever they lie, equal maps make equal people."""
+        named = [[path.relative_to(self.folder).as_posix(), sha256_of(path)] for path in self.paths]
+        return digest_json([DRAWN, *named])
 
     def build(self, spec: VolumeSpec, *, jobs: int = 1, progress: bool = True) -> None:
         """Make every anatomy ready for grid ``spec``, ``jobs`` at a time; see ``anatomies.build_anatomies``."""
@@ -96,24 +108,59 @@ def _anatomy(path: Path, spec: VolumeSpec) -> Deformable:
 def _mixed(columns: torch.Tensor, subject: Subject, spec: VolumeSpec) -> torch.Tensor:
     """(tissues, n) from (columns, n): the cortex's borders are put where grey and white matter have their volumes."""
     ml, by = spec.spacing_mm**3 / 1000, dict(zip(COLUMNS, columns))
+    gone = min(max(subject.losses["nigra"], 0.0), 0.9)
+    by["brainstem"].add_(by["nigra"], alpha=gone)
+    by["nigra"].mul_(1 - gone)
     fixed = columns[COLUMNS.index(FIXED[0]):COLUMNS.index(FIXED[-1]) + 1]
     total = dict(zip(FIXED, (fixed.sum(1) * ml).tolist()))
-    white = _at_total([by[f"white{w}"] for w in WHITE_MM],
-                      target_ml(subject, "white") - sum(total[name] for name in WHITE if name in total), ml)
+    whites = [by[f"white{w}"] for w in WHITE_MM]
+    white = _between(whites, _position(whites, target_ml(subject, "white") - sum(total.get(n, 0.0) for n in WHITE), ml))
     rest = fixed.sum(0).add_(white).neg_().add_(1).clamp_(0, 1)
-    grey_wanted = target_ml(subject, "grey") - sum(total[name] for name in GREY if name in total)
-    csf = _at_total([torch.minimum(by[f"csf{s}"], rest) for s in PIAL_MM], float(rest.sum()) * ml - grey_wanted, ml)
+    fluid_ml = float(rest.sum()) * ml - target_ml(subject, "grey") + sum(total.get(name, 0.0) for name in GREY)
+    csf = _fluid([torch.minimum(by[f"csf{s}"], rest) for s in PIAL_MM], fluid_ml, rest, by["temporo_parietal"],
+                 subject.losses["temporo_parietal"], ml)
     ribbon = rest.sub_(csf)
-    entorhinal = ribbon * by["entorhinal"]
-    lost = np.clip(1 - ENTORHINAL_ML * subject.target("entorhinal") / (float(entorhinal.sum()) * ml), 0, 0.6)
-    tissues = {**by, "white": white, "entorhinal": entorhinal * (1 - lost), "cortex": ribbon.sub_(entorhinal),
-               "csf": csf.add_(entorhinal, alpha=float(lost))}
+    entorhinal, kept = entorhinal_of(by["entorhinal"], ribbon, subject, spec)
+    tissues = {**by, "white": white, "entorhinal": kept * entorhinal, "cortex": ribbon.sub_(entorhinal),
+               "csf": csf.add_(entorhinal, alpha=1 - kept)}
     return torch.stack([tissues[name] for name in TISSUES])
 
 
-def _at_total(levels: list[torch.Tensor], wanted_ml: float, ml: float) -> torch.Tensor:
-    """The mixture of two neighbouring ``levels`` (rising totals) whose total is ``wanted_ml``, or the nearest level."""
+def _fluid(levels: list[torch.Tensor], wanted_ml: float, rest: torch.Tensor, region: torch.Tensor, lost: float,
+           ml: float) -> torch.Tensor:
+    """(n,) the fluid in ``rest`` (n,), ``wanted_ml`` in all, where ``region`` (n,) has lost a share ``lost`` of its cortex.
+
+    There the cortex's outer border moves inward by as much as takes that share of its volume; everywhere else it goes
+    the other way, so that the whole stays as it was asked for.
+    """
+    position, stack = _position(levels, wanted_ml, ml), torch.stack(levels)
+    here = _between(levels, position)
+    rise = _between(levels, min(position + 1, len(levels) - 1)) - here
+    cortex_ml, step_ml = float(((rest - here) * region).sum()) * ml, max(float(rise.sum()) * ml, 1.0)
+    further = lost * min(cortex_ml / max(float((rise * region).sum()) * ml, 1e-3), THICKEST)  # levels, in the region
+    for _ in range(AIMS):
+        here = _blended(stack, region * further + position)
+        position += (wanted_ml - float(here.sum()) * ml) / step_ml
+        if abs(lost) > SLIGHT:
+            gone = 1 - float(((rest - here) * region).sum()) * ml / cortex_ml
+            further *= float(np.clip(lost / gone, 0.7, 1.4)) if lost * gone > 0 else 1.4
+    return _blended(stack, region * further + position)
+
+
+def _position(levels: list[torch.Tensor], wanted_ml: float, ml: float) -> float:
+    """Where between the ``levels`` (rising totals) the total is ``wanted_ml``: at the first or last if it is out of reach."""
     totals = np.maximum.accumulate([float(level.sum()) * ml for level in levels])
-    position = float(np.interp(wanted_ml, totals, np.arange(len(levels))))
+    return float(np.interp(wanted_ml, totals, np.arange(len(levels))))
+
+
+def _between(levels: list[torch.Tensor], position: float) -> torch.Tensor:
+    """(n,) the mixture of the two neighbouring ``levels``."""
     low = min(int(position), len(levels) - 2)
     return torch.lerp(levels[low], levels[low + 1], position - low)
+
+
+def _blended(levels: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+    """(n,) of ``levels`` (k, n) the mixture at a ``position`` (n,) of each voxel's own."""
+    position = position.clamp(0, len(levels) - 1)
+    low = position.long().clamp_(max=len(levels) - 2)[None]
+    return torch.lerp(levels.gather(0, low)[0], levels.gather(0, low + 1)[0], position - low[0])

@@ -19,6 +19,9 @@ from headstart.simulation.fields import kept_world, sample, sample_sum, smooth_f
 TEMPLATE_INTRACRANIAL_ML = 1880.0  # the template's own brain mask with its fluid
 PUSH_LEVELS_MM = (-5.0, -2.5, 0.0, 2.5, 5.0, 8.0)
 CORRECTIONS = 2  # rounds of pushing, measuring and pushing again
+SOFT = (0.3, 0.3)  # range of a field over which one tissue gives way to the next: at 0 mm, and per mm of voxel
+ROUNDS, CLOSE = 6, 1e-5  # of Newton's method at most, and the relative error of a volume at which it stops
+ENTORHINAL_ML = 6.0  # in template space, of which the average subject has 5
 
 
 @dataclass(frozen=True)
@@ -172,6 +175,33 @@ def _lookup(mask: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     top = torch.tensor(PUSH_GRID.shape)[:, None] - 1.0
     x, y, z = torch.minimum(((points - origin) / PUSH_GRID.spacing_mm).round_().clamp_(min=0), top).int()
     return mask.index_select(0, (x * PUSH_GRID.shape[1] + y) * PUSH_GRID.shape[2] + z).nonzero()[:, 0]
+
+
+def above(phase: torch.Tensor, space: torch.Tensor, wanted_ml: float, spec: VolumeSpec) -> torch.Tensor:
+    """(n,) share of each voxel whose phase is above the threshold that gives ``wanted_ml`` (Newton's method)."""
+    soft = SOFT[0] + SOFT[1] * spec.spacing_mm
+    wanted = wanted_ml * 1000 / spec.spacing_mm**3
+    level, share, threshold = phase / soft + 0.5, torch.empty_like(phase), 0.0
+    for _ in range(ROUNDS):
+        share = torch.minimum(torch.sub(level, threshold / soft, out=share).clamp_(min=0), space, out=share)
+        excess = float(share.sum()) - wanted
+        if abs(excess) < CLOSE * wanted:
+            break
+        between = int((share < space).logical_and_(share > 0).sum())
+        threshold += float(np.clip(excess / max(between / soft, 1.0), -0.5, 0.5))
+    return share
+
+
+def entorhinal_of(near: torch.Tensor, ribbon: torch.Tensor, subject: Subject,
+                  spec: VolumeSpec) -> tuple[torch.Tensor, float]:
+    """(n,) the entorhinal part of the cortex, as much in everyone, and the share of it that is not lost to fluid.
+
+    Args:
+        near: (n,) how near a place is to it.
+        ribbon: (n,) all cortex, before that loss.
+    """
+    kept = min(1.0, target_ml(subject, "entorhinal") / ENTORHINAL_ML)
+    return above(near, ribbon, ENTORHINAL_ML, spec), kept
 
 
 def warped(rng: np.random.Generator, spec: VolumeSpec, chance: Chance) -> tuple[torch.Tensor, float]:
