@@ -12,8 +12,8 @@ import torch
 
 from headstart.brains.volumes import template, volume_spec
 from headstart.errors import HeadstartError
-from headstart.simulation import anatomies
-from headstart.simulation.base import draw_subject
+from headstart.simulation import anatomies, freesurfer, labelmaps
+from headstart.simulation.base import TISSUES, draw_subject, measure
 from headstart.simulation.cohort import Design, write_store
 from headstart.simulation.generate import generate
 from headstart.simulation.labelmaps import LabelMapGenerator, _anatomy, target_ml
@@ -41,11 +41,51 @@ def test_a_subject_does_not_depend_on_the_batch(generator: LabelMapGenerator, br
 
 
 @pytest.mark.parametrize(("structure", "tolerance"),
-                         [("grey", 0.03), ("lateral_ventricles", 0.15), ("hippocampus", 0.1)])
+                         [("grey", 0.01), ("white", 0.02), ("lateral_ventricles", 0.15), ("hippocampus", 0.03),
+                          ("entorhinal", 0.03), ("putamen", 0.03)])
 def test_volumes_are_those_that_were_asked_for(brains, structure: str, tolerance: float) -> None:
     wanted = np.array([target_ml(draw_subject(0, i), structure) for i in range(12)])
     error = brains.labels[f"{structure}_rel"] / wanted - 1
     assert np.median(np.abs(error)) < tolerance
+
+
+def test_what_a_disease_takes_of_regions_without_a_volume_is_gone_there_and_nowhere_else(
+        generator: LabelMapGenerator, brains, monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = {}
+    mixed = labelmaps._mixed
+    monkeypatch.setattr(labelmaps, "_mixed", lambda c, *rest: columns.update(now=c.clone()) or mixed(c, *rest))
+    for index in range(4):
+        person = draw_subject(0, index)
+        whole, ill = (generator.shape(replace(person, losses={"temporo_parietal": share, "nigra": 3 * share}), SPEC)
+                      for share in (0.0, 0.1))
+        region = columns["now"][labelmaps.COLUMNS.index("temporo_parietal")]
+        cortex, nigra = ([shape.tissues[TISSUES.index(name)] for shape in (whole, ill)] for name in ("cortex", "nigra"))
+        assert float((cortex[1] * region).sum() / (cortex[0] * region).sum()) == pytest.approx(0.9, abs=0.02)
+        assert float((cortex[1] * (1 - region)).sum() / (cortex[0] * (1 - region)).sum()) > 0.99
+        assert float(nigra[1].sum() / nigra[0].sum()) == pytest.approx(0.7, abs=1e-3)
+        volumes = [measure(shape, SPEC) for shape in (whole, ill)]
+        assert volumes[1]["grey"] == pytest.approx(volumes[0]["grey"], rel=0.005)
+        assert volumes[1]["white"] == pytest.approx(volumes[0]["white"], rel=0.005)
+        for shape in (whole, ill):
+            assert float(shape.tissues.min()) >= 0
+            assert torch.allclose(shape.tissues.sum(0), torch.ones(1), atol=2e-3)
+
+
+def test_parcels_of_cortex_and_white_matter_count_as_what_they_are_parcels_of() -> None:
+    aparc = np.array([0, 2, 17, 251, 1000, 1035, 2034, 3007, 4021, 5001, 5002, 11101, 12175, 13112, 14150, 600, -1])
+    plain = [0, 2, 17, 251, 3, 3, 42, 2, 41, 2, 41, 3, 42, 2, 41, 0, 0]
+    assert freesurfer.without_parcels(aparc).tolist() == plain
+
+
+def test_a_subjects_dir_of_recon_all_is_a_folder_of_label_maps(tmp_path: Path) -> None:
+    for name in ("bert", "ernie"):
+        (tmp_path / name / "mri").mkdir(parents=True)
+        small_map(tmp_path / name / "mri" / "aseg.mgz", 3, 4, 14, 17, 18, 10, 12, 11)
+    (tmp_path / "fsaverage").mkdir()
+    found = LabelMapGenerator(tmp_path)
+    assert [path.parts[-3] for path in found.paths] == ["bert", "ernie"]
+    labels = freesurfer.read_labels(found.paths[0], anatomies.PUSHES)[0]
+    assert np.isin((3, 17), labels).all()
 
 
 def test_images_look_prepared(brains) -> None:
@@ -70,7 +110,7 @@ def test_a_folder_without_label_maps_is_refused(tmp_path: Path) -> None:
 def test_an_image_is_not_a_label_map(real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scan = next((real_data / "ixi10").rglob("*_T1w.nii.gz"))
     (tmp_path / "scan.nii.gz").symlink_to(scan)
-    with pytest.raises(HeadstartError, match="no FreeSurfer cortex and white matter"):
+    with pytest.raises(HeadstartError, match="is an image, not a label map"):
         generate(LabelMapGenerator(tmp_path), 0, [0], SPEC)
     assert "building the anatomy of" in capsys.readouterr().err
 
@@ -87,7 +127,7 @@ def test_all_files_that_are_no_label_maps_are_named_before_anybody_is_simulated(
     assert all(name in str(refused.value) for name in ("scan.nii.gz", "torn.nii.gz"))
     assert not (tmp_path / "store").exists()
     (maps / "torn.nii.gz").unlink()
-    with pytest.raises(HeadstartError, match=r"scan\.nii\.gz.*no FreeSurfer cortex and white matter"):
+    with pytest.raises(HeadstartError, match=r"scan\.nii\.gz.*is an image"):
         LabelMapGenerator(maps).build(SPEC, progress=False)
 
 
@@ -113,7 +153,7 @@ def small_map(path: Path, *ids: int) -> Path:
     labels = np.zeros((12, 12, 12), np.int16)
     labels[2:10, 2:10, 2:10] = 2
     labels[3, 3, 3:3 + len(ids)] = ids
-    nib.save(nib.Nifti1Image(labels, np.eye(4)), path)
+    nib.save((nib.MGHImage if path.suffix == ".mgz" else nib.Nifti1Image)(labels, np.eye(4)), path)
     return path
 
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import torch
 from scipy import ndimage
@@ -24,6 +23,7 @@ from headstart.brains.volumes import VolumeSpec, template, volume_spec
 from headstart.brains.workers import run_each
 from headstart.errors import HeadstartError
 from headstart.files import atomic_write, cache_dir, sha256_file
+from headstart.simulation.freesurfer import CORTEX_IDS, LABELS, WHITE_IDS, WHOLE, check_structures, read_labels
 from headstart.simulation.regions import TEMPORO_PARIETAL, Ellipsoid, radius
 
 BANK_VERSION = 2
@@ -32,23 +32,9 @@ PUSH_GRID = volume_spec("4mm")
 FINE_GRID = volume_spec("1mm")
 PIAL_MM = (-0.8, 0.0, 0.8, 1.6)  # cortex lost at its CSF border
 WHITE_MM = (-0.7, 0.0, 0.7, 1.4)  # white matter gained at its cortical border
-# FreeSurfer ids; choroid plexus (136, 163) counts as ventricle, as in volumetry.
-LABELS = {
-    "lesion": (25, 57, 77), "lateral_ventricles": (4, 5, 43, 44, 31, 63, 136, 163, 137, 164),
-    "third_ventricle": (14, 72),
-    "hippocampus": (17, 53), "amygdala": (18, 54), "thalamus": (9, 10, 48, 49), "putamen": (12, 51),
-    "caudate": (11, 50), "pallidum": (13, 52, 26, 58, 28, 60), "cerebellum_grey": (8, 47),
-    "cerebellum_white": (7, 46), "brainstem": (16, 85),
-}
-WHITE_IDS = (2, 41, 30, 62, 251, 252, 253, 254, 255)
-CORTEX_IDS = (3, 42)
-# Parcels of recon-all's aparc+aseg, aparc.a2009s+aseg and wmparc: first id, id after the last, and what they are.
-PARCELS = ((1000, 2000, 3), (2000, 3000, 42), (3000, 4000, 2), (4000, 5000, 41), (5001, 5002, 2), (5002, 5003, 41),
-           (11100, 12000, 3), (12100, 13000, 42), (13100, 14000, 2), (14100, 15000, 41))
 # Reach of each structure's dilation or shrinkage, mm.
 PUSHES = {"lateral_ventricles": 14.0, "third_ventricle": 6.0, "hippocampus": 6.0, "amygdala": 5.0, "thalamus": 8.0,
           "putamen": 6.0, "caudate": 6.0}
-WHOLE = "Give whole segmentations at about 1 mm, such as aseg.mgz or SynthSeg output."
 ENTORHINAL_MM, ENTORHINAL_RADIUS_MM = (23.0, -8.0, -32.0), 11.0
 NIGRA_MM, NIGRA_RADIUS_MM = (10.0, -19.0, -12.0), 5.0
 SEED = 1  # of the registration's sampling
@@ -158,7 +144,7 @@ def _prefilter_mm(spec: VolumeSpec) -> float:
 
 def _build(path: Path, smooth_mm: float) -> tuple[np.ndarray, np.ndarray]:
     labels = _aligned(path)
-    _check_structures(labels, path, " once it is aligned to the template")
+    check_structures(labels, path, PUSHES, " once it is aligned to the template")
     maps = _maps(labels)
     bank = np.zeros((int(np.prod(BANK_GRID.shape)), 24), np.float16)
     for column, name in enumerate(COLUMNS):
@@ -171,39 +157,14 @@ def _build(path: Path, smooth_mm: float) -> tuple[np.ndarray, np.ndarray]:
 
 def _aligned(path: Path) -> np.ndarray:
     """The label map on the 1 mm template grid, brain only, after affine registration of a T1w painted from it."""
+    labels, affine = read_labels(path, PUSHES)
     try:
-        image = nib.as_closest_canonical(nib.load(path))
-        labels = np.asarray(image.dataobj)
-    except Exception as error:
-        raise HeadstartError(f"is not readable as a label map ({error})", path=path) from error
-    labels = _without_parcels(labels)
-    if labels.ndim != 3 or not (np.isin(labels, CORTEX_IDS).any() and np.isin(labels, WHITE_IDS).any()):
-        raise HeadstartError("holds no FreeSurfer cortex and white matter", path=path,
-                             fix="Give segmentations such as aseg.mgz or SynthSeg output.")
-    _check_structures(labels, path)
-    try:
-        to_map = _register(_paint(labels), image.affine)
+        to_map = _register(_paint(labels), affine)
     except RuntimeError as error:  # all that SimpleITK raises
         raise HeadstartError(f"cannot be aligned to the template ({str(error).strip().splitlines()[-1]})", path=path,
                              fix=WHOLE) from error
-    source = np.linalg.inv(image.affine) @ to_map @ FINE_GRID.affine
+    source = np.linalg.inv(affine) @ to_map @ FINE_GRID.affine
     return ndimage.affine_transform(labels, source[:3, :3], source[:3, 3], FINE_GRID.shape, order=0)
-
-
-def _without_parcels(labels: np.ndarray) -> np.ndarray:
-    """Parcels of cortex and white matter as what they are parcels of; other ids from 500 on as nothing."""
-    plain = np.where((labels >= 500) | (labels < 0), 0, labels).astype(np.int16)
-    for first, end, whole in PARCELS:
-        plain[(labels >= first) & (labels < end)] = whole
-    return plain
-
-
-def _check_structures(labels: np.ndarray, path: Path, when: str = "") -> None:
-    """HeadstartError unless every structure that is pushed to its volume is there."""
-    missing = [name for name in PUSHES if not np.isin(labels, LABELS[name]).any()]
-    if missing:
-        named = ", ".join(f"{name.replace('_', ' ')} (ids {' '.join(map(str, LABELS[name]))})" for name in missing)
-        raise HeadstartError(f"holds no {named}{when}", path=path, fix=WHOLE)
 
 
 def _paint(labels: np.ndarray) -> np.ndarray:

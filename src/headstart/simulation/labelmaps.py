@@ -128,7 +128,7 @@ def _mixed(columns: torch.Tensor, subject: Subject, spec: VolumeSpec) -> torch.T
 
 def _fluid(levels: list[torch.Tensor], wanted_ml: float, rest: torch.Tensor, region: torch.Tensor, lost: float,
            ml: float) -> torch.Tensor:
-    """(n,) the fluid in ``rest`` (n,), ``wanted_ml`` in all, where ``region`` (n,) has lost a share ``lost`` of its cortex.
+    """(n,) fluid in ``rest`` (n,), ``wanted_ml`` in all, with a share ``lost`` of the cortex in ``region`` (n,) gone.
 
     There the cortex's outer border moves inward by as much as takes that share of its volume; everywhere else it goes
     the other way, so that the whole stays as it was asked for.
@@ -148,7 +148,7 @@ def _fluid(levels: list[torch.Tensor], wanted_ml: float, rest: torch.Tensor, reg
 
 
 def _position(levels: list[torch.Tensor], wanted_ml: float, ml: float) -> float:
-    """Where between the ``levels`` (rising totals) the total is ``wanted_ml``: at the first or last if it is out of reach."""
+    """Where between the ``levels`` (rising totals) the total is ``wanted_ml``; the first or last if out of reach."""
     totals = np.maximum.accumulate([float(level.sum()) * ml for level in levels])
     return float(np.interp(wanted_ml, totals, np.arange(len(levels))))
 
