@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "training": {"brains", "backbones"},
     "upstreams": {"brains", "adaptation", "backbones"},
     "modelfolder": {"brains", "backbones", "calibration", "tasks"},
-    "weights_commands": {"upstreams", "adaptation", "backbones", "brains", "environment", "modelfolder"},
+    "weights_commands": {"upstreams", "adaptation", "backbones", "brains", "environment", "modelfolder", "prediction"},
     "data_commands": {"brains", "datasets"},
     "datasets": {"brains"},
     "execution": set(),

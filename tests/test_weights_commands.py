@@ -55,6 +55,7 @@ def test_list_names_domains_and_licences() -> None:
     assert "kinetics-r3d18" in video
     assert "imagenet" not in video
     assert "efficientnet-lite0" in weights("list", "--backbone", "efficientnet-lite0")
+    assert "for predict --model: brain-age-synthetic" in video
 
 
 def test_show_tells_what_a_checkpoint_has_seen() -> None:

@@ -66,7 +66,7 @@ class Source(StrEnum):
 
 
 Folders = Annotated[list[Path], typer.Argument(help="BIDS folders with T1w scans.", show_default=False)]
-Jobs = Annotated[int | None, typer.Option(help="Processes. Default: one per core.", show_default=False)]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Processes. Default: one per core.", show_default=False)]
 
 
 @app.command()
@@ -100,6 +100,8 @@ def simulate(
     out = folder or out_option
     if out is None or (folder and out_option):
         raise typer.BadParameter("give one output folder, as OUT or as --out")
+    if recipe is not None and fit is None:
+        raise typer.BadParameter("a recipe is for training: give --fit STORE, or leave --recipe out")
     if fit is not None:
         _fit(generator, fit, out, recipe, seed)
         return

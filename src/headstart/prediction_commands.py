@@ -33,21 +33,24 @@ def predict(
     out: Annotated[Path | None, typer.Argument(help="Folder for the predictions, with a BIDS folder.",
                                                show_default=False)] = None,
     level: Annotated[Level | None, typer.Argument(help="As every BIDS App has it.", show_default=False)] = None,
-    model: Annotated[str, typer.Option(help="Folder that finetune wrote, or the name of a shipped model.")] = "",
+    model: Annotated[str, typer.Option(help="Folder that finetune wrote, or a shipped model: "
+                                            "brain-age-synthetic.")] = "",
     participant_label: Annotated[list[str] | None, typer.Option(
         "--participant-label", "--participant_label", help="Only these participants.", show_default=False)] = None,
     session: Annotated[list[str] | None, typer.Option(
         "--session", "--session-label", help="Only these sessions.", show_default=False)] = None,
     explain: Annotated[Explain | None, typer.Option(help="Write maps of what moves the answer.",
                                                     show_default=False)] = None,
-    jobs: Annotated[int | None, typer.Option(help="Processes. Default: one per core.", show_default=False)] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one per core.",
+                                             show_default=False)] = None,
 ) -> None:
     """Apply a finished model: its preprocessing is run and verified; a scan that violates it is flagged or refused."""
     from headstart.prediction import open_model, predict_participants, write_group
     from headstart.processes import cores
 
     if not model:
-        raise HeadstartError("no model was given", fix="Give --model with the folder that finetune wrote.")
+        raise HeadstartError("no model was given", fix="Give --model with the folder that finetune wrote, or "
+                             "brain-age-synthetic, which is shipped.")
     finished = open_model(model)
     _introduce(finished)
     if not source.is_dir():

@@ -29,10 +29,12 @@ def list_(
     """Every start, what it fits, its licence, and whether its import is proven."""
     from rich.console import Console
 
+    from headstart.prediction.finished import shipped_models
     from headstart.upstreams import catalogue
     from headstart.upstreams.show import catalogue_table
 
     Console().print(catalogue_table(catalogue(domain=domain.value if domain else None, backbone=backbone)))
+    typer.echo(f"Finished models, for predict --model: {', '.join(shipped_models())}")
 
 
 @app.command()

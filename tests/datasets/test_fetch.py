@@ -192,6 +192,13 @@ def test_a_folder_of_another_set_is_refused(openneuro: Publisher, tmp_path):
         fetch(find("ds002748"), tmp_path, mirror=openneuro.address)
 
 
+def test_a_folder_with_files_of_ones_own_is_refused_and_left_as_it_is(openneuro: Publisher, tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(HeadstartError, match=r"holds other files \(thesis.txt\).*new or empty"):
+        fetch(find("ds000011"), tmp_path, mirror=openneuro.address)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != ".lock") == ["thesis.txt"]
+
+
 def test_a_torrent_says_what_to_do():
     with pytest.raises(HeadstartError, match="prepare FOLDER"):
         fetch(find("ldm100k"), "nowhere")

@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from headstart.brains.bids import read_bids
 from headstart.brains.nifti import read_nifti
 from headstart.brains.store import Store
+from headstart.cli import app
 from headstart.errors import HeadstartError
 from headstart.simulation.base import VOLUMES
 from headstart.simulation.cohort import Design, scan_person, write_cohort, write_store
@@ -219,6 +221,25 @@ def test_the_dial_of_the_scanners() -> None:
     assert not any(min(cohort) <= grey <= max(cohort) for grey in upstream)  # no scanner of a cohort was ever seen
     assert np.std([draw_scanner(np.random.default_rng(i), strength=2.0).noise for i in range(200)]) > np.std(
         [draw_scanner(np.random.default_rng(i)).noise for i in range(200)])
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["--recipe", "r.yaml"], "--fit"), (["--jobs", "0"], "--jobs"), (["--jobs", "-3"], "--jobs"), ([], "one output")])
+def test_options_that_would_be_ignored_or_mean_nothing_are_refused(tmp_path: Path, arguments: list[str],
+                                                                   words: str) -> None:
+    out = [str(tmp_path / "out")] if arguments else []
+    done = CliRunner().invoke(app, ["simulate", *out, "--n", "2", *arguments])
+    assert done.exit_code == 2
+    assert words in done.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_people_of_another_version_of_the_simulator_are_not_mixed_in(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_cohort(tmp_path, n=1, volume="4mm", progress=False)
+    monkeypatch.setattr("headstart.simulation.cohort.DRAWN_VERSION", 99)
+    with pytest.raises(HeadstartError, match=r"holds another simulation.*by version"):
+        write_cohort(tmp_path, n=2, volume="4mm", progress=False)
 
 
 def test_a_dial_that_is_moved_makes_another_simulation(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ def fetch(dataset: Dataset, out: str | Path, *, mirror: str | None = None, say: 
         _may_use_network(dataset.name, out)
         files = openneuro.list_files(dataset.name, base) if dataset.layout == "openneuro" else dataset.files
         folder = out / PARTS if dataset.layout == "ixi" else out
+        _check_own(out, folder, files)
         for position, file in enumerate(files, 1):
             say(f"{position} of {len(files)}: {file.path}")
             fetch_file(file, base, folder, _telling(say))
@@ -121,6 +122,17 @@ def _md5(path: Path) -> str:
 def _files_of(out: Path) -> Sequence[Path]:
     there = (path for path in sorted(out.rglob("*")) if path.is_file())
     return [path for path in there if path.name not in (RECEIPT, ".lock") and PARTS not in path.relative_to(out).parts]
+
+
+def _check_own(out: Path, folder: Path, files: Sequence[RemoteFile]) -> None:
+    """HeadstartError if there is no receipt and something is in ``out`` that an earlier try has not brought."""
+    if (out / RECEIPT).exists() or (folder != out and folder.exists()):
+        return
+    ours = {str(folder / file.path) for file in files}
+    strange = [path for path in _files_of(out) if str(path).removesuffix(".etag").removesuffix(".part") not in ours]
+    if strange:
+        raise HeadstartError(f"holds other files ({strange[0].relative_to(out)})", path=out,
+                             fix="Give a new or empty --out folder.")
 
 
 def _write_receipt(out: Path, name: str) -> None:

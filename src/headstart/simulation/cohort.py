@@ -110,7 +110,7 @@ def _check_folder(out: Path, plan: Design, n: int) -> None:
     made_by = read_json(marker).get("GeneratedBy", [{}])[0] if marker.exists() else {}
     if made_by.get("Name") != NAME:
         raise HeadstartError("holds something that was not simulated here", path=out, fix=OTHER_FOLDER)
-    _check_same(out, made_by.get("Description"), plan.describe())
+    _check_same(out, _told(made_by), _told(_marker(plan)))
     _check_count(out, len(list(out.glob("sub-*"))), n)
 
 
@@ -132,7 +132,7 @@ def _check_count(out: Path, there: int, n: int) -> None:
 def _write_description(out: Path, plan: Design) -> None:
     write_json(out / BIDS_MARKER, {
         "Name": f"Simulated cohort ({plan.cohort})", "BIDSVersion": "1.9.0", "DatasetType": "raw", "License": "CC0",
-        "GeneratedBy": [{"Name": NAME, "Version": version("headstart"), "Description": plan.describe()}]})
+        "GeneratedBy": [{"Version": version("headstart"), **_marker(plan)}]})
     write_json(out / "participants.json", _columns(plan))
     with atomic_write(out / "README") as file:
         file.write(f"{plan.describe()}.\nEvery image and every value was made by a program.\n")
