@@ -100,8 +100,8 @@ def simulate(
     out = folder or out_option
     if out is None or (folder and out_option):
         raise typer.BadParameter("give one output folder, as OUT or as --out")
-    if recipe is not None and fit is None:
-        raise typer.BadParameter("a recipe is for training: give --fit STORE, or leave --recipe out")
+    if (recipe and not fit) or (fit and (model or labelmaps or store)):
+        raise typer.BadParameter("--recipe belongs to --fit, which simulates nobody: no --model, --labelmaps, --store")
     if fit is not None:
         _fit(generator, fit, out, recipe, seed)
         return

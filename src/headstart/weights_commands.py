@@ -34,7 +34,7 @@ def list_(
     from headstart.upstreams.show import catalogue_table
 
     Console().print(catalogue_table(catalogue(domain=domain.value if domain else None, backbone=backbone)))
-    typer.echo(f"Finished models, for predict --model: {', '.join(shipped_models())}")
+    typer.echo(f"Finished models, for predict --model: {', '.join(shipped_models()) or 'none'}")
 
 
 @app.command()

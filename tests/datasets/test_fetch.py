@@ -199,6 +199,19 @@ def test_a_folder_with_files_of_ones_own_is_refused_and_left_as_it_is(openneuro:
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != ".lock") == ["thesis.txt"]
 
 
+def test_what_a_file_manager_leaves_does_not_stop_a_set_from_going_on(openneuro: Publisher, tmp_path):
+    (tmp_path / ".DS_Store").write_bytes(b"1")
+    openneuro.break_at["ds000011/participants.tsv"] = 3
+    with pytest.raises(HeadstartError, match="goes on from there"):
+        fetch(find("ds000011"), tmp_path, mirror=openneuro.address)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(HeadstartError, match="holds a part of ds000011"):
+        fetch(find("ds002748"), tmp_path, mirror=openneuro.address)
+    fetch(find("ds000011"), tmp_path, mirror=openneuro.address)
+    assert (tmp_path / "participants.tsv").is_file()
+    assert not (tmp_path / ".fetching").exists()
+
+
 def test_a_torrent_says_what_to_do():
     with pytest.raises(HeadstartError, match="prepare FOLDER"):
         fetch(find("ldm100k"), "nowhere")

@@ -21,6 +21,7 @@ from headstart.files import digest_json
 from headstart.names import BACKBONES
 from headstart.simulation.base import DRAWN_VERSION
 from headstart.simulation.cohort import Design
+from headstart.simulation.labelmaps import LabelMapGenerator
 from headstart.tasks import DECLARED, Task
 
 
@@ -114,10 +115,15 @@ def _simulated(entry: TaskEntry) -> PlannedTask:
         raise HeadstartError(f"task '{entry.name or entry.task}': leave_out is for scans that are there",
                              fix="Name the sites of a simulated cohort in `outside_sites:`, one task for each.")
     held_out = sum(site in outside for site in sites)
-    return _task(entry, entry.name or entry.task, simulated=True, scans=f"simulator {DRAWN_VERSION}",
+    return _task(entry, entry.name or entry.task, simulated=True, scans=_drawn(labelmaps),
                  simulate={"n": size, **asked, "labelmaps": str(labelmaps) if labelmaps else None},
                  inside_sites=tuple(sorted(set(sites) - outside)), outside_sites=tuple(sorted(outside)),
                  people_inside=size - held_out, people_outside=held_out)
+
+
+def _drawn(labelmaps: Path | None) -> str:
+    """What made the scans: with other label maps, or another simulator, they are others."""
+    return f"simulator {DRAWN_VERSION}" + (f" {LabelMapGenerator(labelmaps).digest()}" if labelmaps else "")
 
 
 def _expected(entry: TaskEntry, missing: Sequence[Path], notes: list[str], dry: bool) -> PlannedTask:

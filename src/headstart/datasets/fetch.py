@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 import time
 import urllib.parse
 import zlib
@@ -14,10 +15,12 @@ from headstart.datasets import ixi, openneuro
 from headstart.datasets.catalogue import Dataset, RemoteFile
 from headstart.download import Progress, check_address, discard, download, finish, forbidden
 from headstart.errors import HeadstartError
-from headstart.files import one_writer, read_json, sha256_file, write_json
+from headstart.files import atomic_write, one_writer, read_json, sha256_file, write_json
 
 RECEIPT = "fetched.json"  # what came, with size and digest; while it agrees with the folder there is nothing to do
+BEGUN = ".fetching"  # the data set's name, until the receipt is there
 PARTS = ".download"
+NOBODYS = re.compile(r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini|\.lock")  # what systems leave in folders by themselves
 SAID_EVERY_S = 10.0
 HEADER_BYTES = (348, 540)  # of NIfTI-1 and NIfTI-2: the number that each begins with
 Say = Callable[[str], None]
@@ -51,13 +54,14 @@ def fetch(dataset: Dataset, out: str | Path, *, mirror: str | None = None, say: 
         _may_use_network(dataset.name, out)
         files = openneuro.list_files(dataset.name, base) if dataset.layout == "openneuro" else dataset.files
         folder = out / PARTS if dataset.layout == "ixi" else out
-        _check_own(out, folder, files)
+        _claim(out, dataset.name, files)
         for position, file in enumerate(files, 1):
             say(f"{position} of {len(files)}: {file.path}")
             fetch_file(file, base, folder, _telling(say))
         if dataset.layout == "ixi":
             ixi.lay_out(folder, out, dataset)
         _write_receipt(out, dataset.name)
+        (out / BEGUN).unlink(missing_ok=True)
     return out
 
 
@@ -121,18 +125,25 @@ def _md5(path: Path) -> str:
 
 def _files_of(out: Path) -> Sequence[Path]:
     there = (path for path in sorted(out.rglob("*")) if path.is_file())
-    return [path for path in there if path.name not in (RECEIPT, ".lock") and PARTS not in path.relative_to(out).parts]
+    return [path for path in there if path.name not in (RECEIPT, BEGUN) and not NOBODYS.fullmatch(path.name)
+            and PARTS not in path.relative_to(out).parts]
 
 
-def _check_own(out: Path, folder: Path, files: Sequence[RemoteFile]) -> None:
-    """HeadstartError if there is no receipt and something is in ``out`` that an earlier try has not brought."""
-    if (out / RECEIPT).exists() or (folder != out and folder.exists()):
-        return
-    ours = {str(folder / file.path) for file in files}
-    strange = [path for path in _files_of(out) if str(path).removesuffix(".etag").removesuffix(".part") not in ours]
-    if strange:
-        raise HeadstartError(f"holds other files ({strange[0].relative_to(out)})", path=out,
+def _claim(out: Path, name: str, files: Sequence[RemoteFile]) -> None:
+    """Note that ``out`` is the data set's, before anything comes.
+
+    Raises:
+        HeadstartError: another set was begun there, or it holds files that no earlier try has brought.
+    """
+    begun = (out / BEGUN).read_text(encoding="utf-8") if (out / BEGUN).is_file() else None
+    if begun not in (None, name):
+        raise HeadstartError(f"holds a part of {begun}", path=out, fix="Give another --out folder.")
+    traces = [out / RECEIPT, out / PARTS, *out.glob("sub-IXI*"), *(out / file.path for file in files)]
+    if begun is None and not any(path.exists() for path in traces) and (other := _files_of(out)):
+        raise HeadstartError(f"holds other files ({other[0].relative_to(out)})", path=out,
                              fix="Give a new or empty --out folder.")
+    with atomic_write(out / BEGUN) as file:
+        file.write(name)
 
 
 def _write_receipt(out: Path, name: str) -> None:

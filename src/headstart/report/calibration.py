@@ -35,7 +35,7 @@ from headstart.simulation.segment import CLASSES, tissue_ml
 from headstart.simulation.twins import DIAGNOSES, twins
 
 NAME = "calibration.html"
-MOST = 1000  # scans of each store that images are measured on; drawn evenly over the store
+MOST = 1600  # scans of each store that images are measured on; drawn evenly over the store
 MOST_NEIGHBOURS, AT_ONCE = 200, 50  # scans in memory: to find neighbours among, and else
 SLICE_PIXELS = 150
 # Measured on images -> columns of which the first that is there says what is true, or was asked for.

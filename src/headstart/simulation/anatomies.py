@@ -26,11 +26,11 @@ from headstart.files import atomic_write, cache_dir, sha256_file
 from headstart.simulation.freesurfer import CORTEX_IDS, LABELS, WHITE_IDS, WHOLE, check_structures, read_labels
 from headstart.simulation.regions import TEMPORO_PARIETAL, Ellipsoid, radius
 
-BANK_VERSION = 2
+BANK_VERSION = 3
 BANK_GRID = volume_spec("2mm")
 PUSH_GRID = volume_spec("4mm")
 FINE_GRID = volume_spec("1mm")
-PIAL_MM = (-0.8, 0.0, 0.8, 1.6)  # cortex lost at its CSF border
+PIAL_MM = (-1.6, -0.8, 0.0, 1.2)  # cortex lost at its CSF border
 WHITE_MM = (-0.7, 0.0, 0.7, 1.4)  # white matter gained at its cortical border
 # Reach of each structure's dilation or shrinkage, mm.
 PUSHES = {"lateral_ventricles": 14.0, "third_ventricle": 6.0, "hippocampus": 6.0, "amygdala": 5.0, "thalamus": 8.0,
@@ -65,7 +65,7 @@ def load_anatomy(path: Path, spec: VolumeSpec) -> Anatomy:
     """
     file = _bank_file(path, spec)
     if (arrays := _kept(file)) is None:
-        print(f"note: building the anatomy of {path.name}, once: about a minute, kept in {file.parent}",
+        print(f"note: building the anatomy of {path}, once: about a minute, kept in {file.parent}",
               file=sys.stderr, flush=True)
         _keep(path, spec)
         arrays = [np.load(name, mmap_mode="c") for name in _files(file)]

@@ -241,7 +241,8 @@ def _marker(plan: Design) -> dict[str, Any]:
 def _told(marker: Any) -> str:
     """A marker in words; equal ones have drawn equal people."""
     known = marker if isinstance(marker, dict) else {}
-    return f"{known.get('Description')}, by version {known.get('Drawn')} of the simulator"
+    drawn = f"version {known['Drawn']}" if "Drawn" in known else "an older version"
+    return f"{known.get('Description')}, by {drawn} of the simulator"
 
 
 def _begun(path: Path, plan: Design, dataset: str, writer: StoreWriter) -> int:

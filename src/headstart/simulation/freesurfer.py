@@ -23,7 +23,8 @@ CORTEX_IDS = (3, 42)
 # Parcels of recon-all's aparc+aseg, aparc.a2009s+aseg and wmparc: first id, id after the last, and what they are.
 PARCELS = ((1000, 2000, 3), (2000, 3000, 42), (3000, 4000, 2), (4000, 5000, 41), (5001, 5002, 2), (5002, 5003, 41),
            (11100, 12000, 3), (12100, 13000, 42), (13100, 14000, 2), (14100, 15000, 41))
-STRANGE = 40  # ids from 500 on that are no parcels; maps of whole heads have a dozen
+STRANGE = 60  # other values that a map may hold: of whole heads some thirty are of skull and skin, eyes, chiasm
+KNOWN = (*(number for ids in LABELS.values() for number in ids), *WHITE_IDS, *CORTEX_IDS)
 WHOLE = "Give whole segmentations at about 1 mm, such as aseg.mgz or SynthSeg output."
 
 
@@ -44,11 +45,14 @@ def read_labels(path: Path, structures: Iterable[str]) -> tuple[np.ndarray, np.n
         labels = np.asarray(image.dataobj)
     except Exception as error:
         raise HeadstartError(f"is not readable as a label map ({error})", path=path) from error
-    found, labels = labels, without_parcels(labels)
-    if (strange := len(np.unique(found[(found != 0) & (labels == 0)]))) > STRANGE:
-        raise HeadstartError(f"is an image, not a label map: {strange:,} of its values are no ids of FreeSurfer",
-                             path=path, fix=WHOLE)
-    if labels.ndim != 3 or not (np.isin(labels, CORTEX_IDS).any() and np.isin(labels, WHITE_IDS).any()):
+    if labels.ndim != 3:
+        raise HeadstartError(f"has {labels.ndim} dimensions, and a label map has 3", path=path, fix=WHOLE)
+    found = np.rint(np.nan_to_num(labels))
+    labels = without_parcels(found)
+    if (strange := len(np.unique(found[~np.isin(labels, KNOWN)]))) > STRANGE:
+        raise HeadstartError(f"is an image, not a label map: {strange:,} of its values are no ids of tissue", path=path,
+                             fix=WHOLE)
+    if not (np.isin(labels, CORTEX_IDS).any() and np.isin(labels, WHITE_IDS).any()):
         raise HeadstartError("holds no FreeSurfer cortex and white matter", path=path,
                              fix="Give segmentations such as aseg.mgz or SynthSeg output.")
     check_structures(labels, path, structures)

@@ -2,11 +2,12 @@
 
 A subject takes one anatomy, mirrored or not and smoothly warped, whose structures are then dilated or shrunk, and whose
 cortical ribbon is moved at both borders, until the volumes are those that age, sex and chance ask for. Real sulci stay
-real. Space freed by tissue is filled by fluid, so volumes are true of the image.
+real. Space freed by tissue is filled by fluid (by brainstem where the nigra was), so volumes are true of the image.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -41,10 +42,11 @@ from headstart.simulation.morph import (
 
 CHANCE = Chance(warp_mm=((45.0, 1.8), (22.0, 0.8)), tilt_degrees=1.2, shift_mm=0.8, stretch=0.012)
 NEAR = (0.6, 0.8, 0.3, 0.4, 0.3, 0.3, 0.3)  # log distance, per structure of ``PUSHES``, one is readily pushed over
-DRAWN = 2  # of what label maps give, beside ``base.DRAWN_VERSION``; raised with every change
+DRAWN = 3  # of what label maps give, beside ``base.DRAWN_VERSION``; raised with every change
 THICKEST, AIMS, SLIGHT = 6.0, 4, 0.005  # levels of a thick cortex; corrections of a regional loss, and which need none
 PATTERNS = ("*.nii.gz", "*.nii", "*.mgz")
 RECON_ALL = "*/mri/aseg.mgz"  # in a SUBJECTS_DIR
+AVERAGE = re.compile(r"fsaverage.*|.h\.EC_average|.*\.long\..*")  # nobody in particular, or someone a second time
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,9 @@ class LabelMapGenerator:
 
     def __post_init__(self) -> None:
         folder = Path(self.folder)
-        found = tuple(sorted(path for pattern in PATTERNS for path in folder.glob(pattern)))
-        found = found or tuple(sorted(folder.glob(RECON_ALL)))
+        found = tuple(path for path in sorted(folder.glob(RECON_ALL)) if not AVERAGE.match(path.parts[-3]))
+        found = found or tuple(sorted(path for pattern in PATTERNS for path in folder.glob(pattern)
+                                      if not path.name.startswith(".")))
         if not found:
             raise HeadstartError("holds no label maps (*.nii, *.nii.gz, *.mgz; or SUBJECT/mri/aseg.mgz)", path=folder,
                                  fix="Give a folder of FreeSurfer or SynthSeg segmentations, or a SUBJECTS_DIR.")
@@ -133,14 +136,16 @@ def _fluid(levels: list[torch.Tensor], wanted_ml: float, rest: torch.Tensor, reg
     There the cortex's outer border moves inward by as much as takes that share of its volume; everywhere else it goes
     the other way, so that the whole stays as it was asked for.
     """
-    position, stack = _position(levels, wanted_ml, ml), torch.stack(levels)
-    here = _between(levels, position)
-    rise = _between(levels, min(position + 1, len(levels) - 1)) - here
-    cortex_ml, step_ml = float(((rest - here) * region).sum()) * ml, max(float(rise.sum()) * ml, 1.0)
+    position, last, stack = _position(levels, wanted_ml, ml), len(levels) - 1, torch.stack(levels)
+    wanted_ml = min(max(wanted_ml, float(levels[0].sum()) * ml), float(levels[-1].sum()) * ml)  # what can be reached
+    low = min(position, last - 1)
+    here = _between(levels, low)
+    rise = _between(levels, low + 1) - here
+    cortex_ml, step_ml = max(float(((rest - here) * region).sum()) * ml, 1e-3), max(float(rise.sum()) * ml, 1.0)
     further = lost * min(cortex_ml / max(float((rise * region).sum()) * ml, 1e-3), THICKEST)  # levels, in the region
     for _ in range(AIMS):
         here = _blended(stack, region * further + position)
-        position += (wanted_ml - float(here.sum()) * ml) / step_ml
+        position = min(max(position + (wanted_ml - float(here.sum()) * ml) / step_ml, 0.0), float(last))
         if abs(lost) > SLIGHT:
             gone = 1 - float(((rest - here) * region).sum()) * ml / cortex_ml
             further *= float(np.clip(lost / gone, 0.7, 1.4)) if lost * gone > 0 else 1.4

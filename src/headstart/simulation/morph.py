@@ -20,7 +20,7 @@ TEMPLATE_INTRACRANIAL_ML = 1880.0  # the template's own brain mask with its flui
 PUSH_LEVELS_MM = (-5.0, -2.5, 0.0, 2.5, 5.0, 8.0)
 CORRECTIONS = 2  # rounds of pushing, measuring and pushing again
 SOFT = (0.3, 0.3)  # range of a field over which one tissue gives way to the next: at 0 mm, and per mm of voxel
-ROUNDS, CLOSE = 6, 1e-5  # of Newton's method at most, and the relative error of a volume at which it stops
+ROUNDS, FAR_ROUNDS, CLOSE = 6, 16, 1e-5  # of Newton's method at most, where the start is near or far; its error
 ENTORHINAL_ML = 6.0  # in template space, of which the average subject has 5
 
 
@@ -177,12 +177,13 @@ def _lookup(mask: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     return mask.index_select(0, (x * PUSH_GRID.shape[1] + y) * PUSH_GRID.shape[2] + z).nonzero()[:, 0]
 
 
-def above(phase: torch.Tensor, space: torch.Tensor, wanted_ml: float, spec: VolumeSpec) -> torch.Tensor:
+def above(phase: torch.Tensor, space: torch.Tensor, wanted_ml: float, spec: VolumeSpec,
+          rounds: int = ROUNDS) -> torch.Tensor:
     """(n,) share of each voxel whose phase is above the threshold that gives ``wanted_ml`` (Newton's method)."""
     soft = SOFT[0] + SOFT[1] * spec.spacing_mm
     wanted = wanted_ml * 1000 / spec.spacing_mm**3
     level, share, threshold = phase / soft + 0.5, torch.empty_like(phase), 0.0
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         share = torch.minimum(torch.sub(level, threshold / soft, out=share).clamp_(min=0), space, out=share)
         excess = float(share.sum()) - wanted
         if abs(excess) < CLOSE * wanted:
@@ -201,7 +202,7 @@ def entorhinal_of(near: torch.Tensor, ribbon: torch.Tensor, subject: Subject,
         ribbon: (n,) all cortex, before that loss.
     """
     kept = min(1.0, target_ml(subject, "entorhinal") / ENTORHINAL_ML)
-    return above(near, ribbon, ENTORHINAL_ML, spec), kept
+    return above(near, ribbon, ENTORHINAL_ML, spec, FAR_ROUNDS), kept
 
 
 def warped(rng: np.random.Generator, spec: VolumeSpec, chance: Chance) -> tuple[torch.Tensor, float]:
