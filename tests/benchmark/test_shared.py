@@ -85,6 +85,19 @@ def test_a_simulator_that_draws_otherwise_makes_brains_anew(tmp_path: Path, monk
         now.claim(tmp_path)
 
 
+def test_other_label_maps_at_the_same_place_make_other_cells(tmp_path: Path) -> None:
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    config = load_config(write_config(tmp_path / "tiny.yaml", tasks=[
+        {"task": "brain-age", "outside_sites": ["sim-b"],
+         "simulate": {"cohort": "ageing", "n": 8, "sites": 2, "generator": "labelmaps", "labelmaps": str(maps)}}]))
+    cells = []
+    for content in (b"one", b"two"):
+        (maps / "m.nii").write_bytes(content)
+        cells.append({cell.digest for cell in make_plan(config).cells})
+    assert not cells[0] & cells[1]
+
+
 def test_a_moved_benchmark_finds_its_brains(tmp_path: Path) -> None:
     plan = make_plan(load_config(write_config(tmp_path / "tiny.yaml", tasks=[
         {"task": "brain-age", "simulate": {"cohort": "ageing", "n": 8, "sites": 2}, "outside_sites": ["sim-b"]}])))

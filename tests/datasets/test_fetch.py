@@ -129,7 +129,7 @@ def test_a_corrupt_byte_on_the_way_is_found_and_nothing_is_kept(publisher: Publi
     sha256 = hashlib.sha256(scan).hexdigest()
     with pytest.raises(HeadstartError, match="not the file that was published"):
         fetch(label_maps(publisher, scan[:500] + b"\x00" + scan[501:], sha256), tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", ".fetching"}
     fetch(label_maps(publisher, scan, sha256), tmp_path)
     assert (tmp_path / "one.nii.gz").read_bytes() == scan
 
@@ -231,7 +231,7 @@ def test_a_login_page_is_not_taken_for_a_label_map(publisher: Publisher, tmp_pat
         RemoteFile("data/one.nii.gz", "one.nii.gz"),))
     with pytest.raises(HeadstartError, match=r"no compressed NIfTI.*log in"):
         fetch(page, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", ".fetching"}
     publisher.files["data/one.nii.gz"] = scan
     assert (fetch(page, tmp_path) / "one.nii.gz").read_bytes() == scan
 

@@ -79,7 +79,7 @@ def test_what_a_disease_takes_of_regions_without_a_volume_is_gone_there_and_nowh
         assert float((cortex[1] * (1 - region)).sum() / (cortex[0] * (1 - region)).sum()) > 0.99
         assert float(nigra[1].sum() / nigra[0].sum()) == pytest.approx(0.7, abs=1e-3)
         volumes = [measure(shape, SPEC) for shape in (whole, ill)]
-        assert volumes[1]["grey"] == pytest.approx(volumes[0]["grey"], rel=0.005)
+        assert volumes[1]["grey"] == pytest.approx(volumes[0]["grey"], rel=0.01)
         assert volumes[1]["white"] == pytest.approx(volumes[0]["white"], rel=0.005)
         for shape in (whole, ill):
             assert float(shape.tissues.min()) >= 0

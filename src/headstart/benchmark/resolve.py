@@ -103,7 +103,7 @@ def _simulated(entry: TaskEntry) -> PlannedTask:
     """Sites and people follow from the design."""
     assert entry.simulate is not None
     size = entry.simulate.n
-    labelmaps = entry.simulate.labelmaps and expanded(entry.simulate.labelmaps)
+    labelmaps = expanded(entry.simulate.labelmaps) if entry.simulate.labelmaps else None
     asked = entry.simulate.model_dump(exclude={"n"}) | {"labelmaps": labelmaps}
     design = Design(**asked)
     people = [design.person(index) for index in range(size)]

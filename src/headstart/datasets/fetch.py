@@ -51,10 +51,11 @@ def fetch(dataset: Dataset, out: str | Path, *, mirror: str | None = None, say: 
         if _is_whole(out, dataset.name):
             say(f"{dataset.name} is here already")
             return out
+        begun = _begun(out, dataset.name)
         _may_use_network(dataset.name, out)
         files = openneuro.list_files(dataset.name, base) if dataset.layout == "openneuro" else dataset.files
         folder = out / PARTS if dataset.layout == "ixi" else out
-        _claim(out, dataset.name, files)
+        _claim(out, dataset.name, begun, files)
         for position, file in enumerate(files, 1):
             say(f"{position} of {len(files)}: {file.path}")
             fetch_file(file, base, folder, _telling(say))
@@ -129,17 +130,22 @@ def _files_of(out: Path) -> Sequence[Path]:
             and PARTS not in path.relative_to(out).parts]
 
 
-def _claim(out: Path, name: str, files: Sequence[RemoteFile]) -> None:
+def _begun(out: Path, name: str) -> bool:
+    """Whether an earlier try has begun here; one of another data set is refused."""
+    there = (out / BEGUN).read_text(encoding="utf-8") if (out / BEGUN).is_file() else name
+    if there != name:
+        raise HeadstartError(f"holds a part of {there}", path=out, fix="Give another --out folder.")
+    return (out / BEGUN).is_file()
+
+
+def _claim(out: Path, name: str, begun: bool, files: Sequence[RemoteFile]) -> None:
     """Note that ``out`` is the data set's, before anything comes.
 
     Raises:
-        HeadstartError: another set was begun there, or it holds files that no earlier try has brought.
+        HeadstartError: it holds files that no earlier try has brought.
     """
-    begun = (out / BEGUN).read_text(encoding="utf-8") if (out / BEGUN).is_file() else None
-    if begun not in (None, name):
-        raise HeadstartError(f"holds a part of {begun}", path=out, fix="Give another --out folder.")
     traces = [out / RECEIPT, out / PARTS, *out.glob("sub-IXI*"), *(out / file.path for file in files)]
-    if begun is None and not any(path.exists() for path in traces) and (other := _files_of(out)):
+    if not begun and not any(path.exists() for path in traces) and (other := _files_of(out)):
         raise HeadstartError(f"holds other files ({other[0].relative_to(out)})", path=out,
                              fix="Give a new or empty --out folder.")
     with atomic_write(out / BEGUN) as file:
