@@ -42,8 +42,8 @@ from headstart.simulation.morph import (
 
 CHANCE = Chance(warp_mm=((45.0, 1.8), (22.0, 0.8)), tilt_degrees=1.2, shift_mm=0.8, stretch=0.012)
 NEAR = (0.6, 0.8, 0.3, 0.4, 0.3, 0.3, 0.3)  # log distance, per structure of ``PUSHES``, one is readily pushed over
-DRAWN = 3  # of what label maps give, beside ``base.DRAWN_VERSION``; raised with every change
-THICKEST, AIMS, SLIGHT = 6.0, 4, 0.005  # levels of a thick cortex; corrections of a regional loss, and which need none
+DRAWN = 4  # of what label maps give, beside ``base.DRAWN_VERSION``; raised with every change
+THICKEST, AIMS, SLIGHT = 6.0, 6, 0.005  # levels of a thick cortex; corrections of a regional loss, and which need none
 PATTERNS = ("*.nii.gz", "*.nii", "*.mgz")
 RECON_ALL = "*/mri/aseg.mgz"  # in a SUBJECTS_DIR
 AVERAGE = re.compile(r"fsaverage.*|.h\.EC_average|.*\.long\..*")  # nobody in particular, or someone a second time
@@ -138,9 +138,8 @@ def _fluid(levels: list[torch.Tensor], wanted_ml: float, rest: torch.Tensor, reg
     """
     position, last, stack = _position(levels, wanted_ml, ml), len(levels) - 1, torch.stack(levels)
     wanted_ml = min(max(wanted_ml, float(levels[0].sum()) * ml), float(levels[-1].sum()) * ml)  # what can be reached
-    low = min(position, last - 1)
-    here = _between(levels, low)
-    rise = _between(levels, low + 1) - here
+    here, low = _between(levels, position), min(position, last - 1)
+    rise = _between(levels, low + 1) - _between(levels, low)
     cortex_ml, step_ml = max(float(((rest - here) * region).sum()) * ml, 1e-3), max(float(rise.sum()) * ml, 1.0)
     further = lost * min(cortex_ml / max(float((rise * region).sum()) * ml, 1e-3), THICKEST)  # levels, in the region
     for _ in range(AIMS):
