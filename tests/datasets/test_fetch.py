@@ -184,6 +184,8 @@ def test_ixi_becomes_bids(publisher: Publisher, tmp_path, scan: bytes):
     asked = len(publisher.asked)
     fetch(record, out)
     assert len(publisher.asked) == asked
+    (out / "fetched.json").unlink()  # as the message about a damaged receipt advises
+    assert len(read_bids([fetch(record, out)])) == 4
 
 
 def test_a_folder_of_another_set_is_refused(openneuro: Publisher, tmp_path):
@@ -197,6 +199,13 @@ def test_a_folder_with_files_of_ones_own_is_refused_and_left_as_it_is(openneuro:
     with pytest.raises(HeadstartError, match=r"holds other files \(thesis.txt\).*new or empty"):
         fetch(find("ds000011"), tmp_path, mirror=openneuro.address)
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != ".lock") == ["thesis.txt"]
+
+
+def test_a_folder_of_ixi_is_no_place_for_another_set(openneuro: Publisher, tmp_path):
+    (tmp_path / "sub-IXI002" / "anat").mkdir(parents=True)
+    (tmp_path / "sub-IXI002" / "anat" / "sub-IXI002_T1w.nii.gz").write_bytes(b"mine")
+    with pytest.raises(HeadstartError, match="holds other files"):
+        fetch(find("ds000011"), tmp_path, mirror=openneuro.address)
 
 
 def test_what_a_file_manager_leaves_does_not_stop_a_set_from_going_on(openneuro: Publisher, tmp_path):

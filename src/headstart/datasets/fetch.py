@@ -55,7 +55,8 @@ def fetch(dataset: Dataset, out: str | Path, *, mirror: str | None = None, say: 
         _may_use_network(dataset.name, out)
         files = openneuro.list_files(dataset.name, base) if dataset.layout == "openneuro" else dataset.files
         folder = out / PARTS if dataset.layout == "ixi" else out
-        _claim(out, dataset.name, begun, files)
+        if not begun:
+            _claim(out, dataset, files)
         for position, file in enumerate(files, 1):
             say(f"{position} of {len(files)}: {file.path}")
             fetch_file(file, base, folder, _telling(say))
@@ -138,18 +139,20 @@ def _begun(out: Path, name: str) -> bool:
     return (out / BEGUN).is_file()
 
 
-def _claim(out: Path, name: str, begun: bool, files: Sequence[RemoteFile]) -> None:
+def _claim(out: Path, dataset: Dataset, files: Sequence[RemoteFile]) -> None:
     """Note that ``out`` is the data set's, before anything comes.
 
     Raises:
         HeadstartError: it holds files that no earlier try has brought.
     """
-    traces = [out / RECEIPT, out / PARTS, *out.glob("sub-IXI*"), *(out / file.path for file in files)]
-    if not begun and not any(path.exists() for path in traces) and (other := _files_of(out)):
+    traces = [out / RECEIPT, *(out / file.path for file in files)]
+    if dataset.layout == "ixi":
+        traces += [out / PARTS, *out.glob("sub-IXI*")]
+    if not any(path.exists() for path in traces) and (other := _files_of(out)):
         raise HeadstartError(f"holds other files ({other[0].relative_to(out)})", path=out,
                              fix="Give a new or empty --out folder.")
     with atomic_write(out / BEGUN) as file:
-        file.write(name)
+        file.write(dataset.name)
 
 
 def _write_receipt(out: Path, name: str) -> None:

@@ -23,7 +23,7 @@ CORTEX_IDS = (3, 42)
 # Parcels of recon-all's aparc+aseg, aparc.a2009s+aseg and wmparc: first id, id after the last, and what they are.
 PARCELS = ((1000, 2000, 3), (2000, 3000, 42), (3000, 4000, 2), (4000, 5000, 41), (5001, 5002, 2), (5002, 5003, 41),
            (11100, 12000, 3), (12100, 13000, 42), (13100, 14000, 2), (14100, 15000, 41))
-STRANGE = 60  # other values that a map may hold: of whole heads some thirty are of skull and skin, eyes, chiasm
+STRANGE = 60  # other values that a map may hold: SynthSeg's whole heads have 14, T1w scans of IXI 89 and more
 KNOWN = (*(number for ids in LABELS.values() for number in ids), *WHITE_IDS, *CORTEX_IDS)
 WHOLE = "Give whole segmentations at about 1 mm, such as aseg.mgz or SynthSeg output."
 
