@@ -42,6 +42,7 @@ from headstart.simulation.morph import (
     above,
     entorhinal_of,
     measure_response,
+    nigra_lost,
     target_ml,
     warped,
 )
@@ -85,7 +86,7 @@ def placed_columns(subject: Subject, spec: VolumeSpec) -> torch.Tensor:
 def _tissues(columns: torch.Tensor, subject: Subject, spec: VolumeSpec) -> torch.Tensor:
     """(tissues, n) from (columns, n): the cortex's borders are put where grey and white matter have their volumes."""
     ml, by = spec.spacing_mm**3 / 1000, dict(zip(COLUMNS, columns))
-    by["nigra"].mul_(1 - min(max(subject.losses["nigra"], 0.0), 0.9))
+    by["nigra"].mul_(1 - nigra_lost(subject))
     fixed = columns[:len(FIXED)]
     total = dict(zip(FIXED, (fixed.sum(1) * ml).tolist()))
     space = fixed.sum(0).neg_().add_(1).clamp_(0, 1)

@@ -36,6 +36,7 @@ from headstart.simulation.morph import (
     Chance,
     Deformable,
     entorhinal_of,
+    nigra_lost,
     target_ml,
     warped,
 )
@@ -111,9 +112,8 @@ def _anatomy(path: Path, spec: VolumeSpec) -> Deformable:
 def _mixed(columns: torch.Tensor, subject: Subject, spec: VolumeSpec) -> torch.Tensor:
     """(tissues, n) from (columns, n): the cortex's borders are put where grey and white matter have their volumes."""
     ml, by = spec.spacing_mm**3 / 1000, dict(zip(COLUMNS, columns))
-    gone = min(max(subject.losses["nigra"], 0.0), 0.9)
-    by["brainstem"].add_(by["nigra"], alpha=gone)
-    by["nigra"].mul_(1 - gone)
+    by["brainstem"].add_(by["nigra"], alpha=nigra_lost(subject))
+    by["nigra"].mul_(1 - nigra_lost(subject))
     fixed = columns[COLUMNS.index(FIXED[0]):COLUMNS.index(FIXED[-1]) + 1]
     total = dict(zip(FIXED, (fixed.sum(1) * ml).tolist()))
     whites = [by[f"white{w}"] for w in WHITE_MM]

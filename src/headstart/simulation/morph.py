@@ -177,6 +177,11 @@ def _lookup(mask: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     return mask.index_select(0, (x * PUSH_GRID.shape[1] + y) * PUSH_GRID.shape[2] + z).nonzero()[:, 0]
 
 
+def nigra_lost(subject: Subject) -> float:
+    """Share of the substantia nigra that is gone; one that has more than others is whole."""
+    return min(max(subject.losses["nigra"], 0.0), 0.9)
+
+
 def above(phase: torch.Tensor, space: torch.Tensor, wanted_ml: float, spec: VolumeSpec,
           rounds: int = ROUNDS) -> torch.Tensor:
     """(n,) share of each voxel whose phase is above the threshold that gives ``wanted_ml`` (Newton's method)."""
